@@ -1,5 +1,7 @@
 """What can go wrong outside the text of a formula, each with one message and, where there is one, the fix."""
 
+from grammar.errors import FormulaError
+
 
 class ArithError(ValueError):
     """Base of the package's errors. `message` says what is wrong and where, `hint` how to mend it."""
@@ -33,5 +35,6 @@ class PlanError(ArithError):
     """The models and their caches don't fit the machine; holds the figures."""
 
 
-class EvaluationError(ArithError):
-    """A formula has no value at some row and step: an empty support, a division by zero, a NaN from a model."""
+class EvaluationError(FormulaError):
+    """A formula has no value at some row and step: an empty support, a division by zero, a NaN from a
+    model."""

@@ -1,0 +1,73 @@
+"""Command line flags: one for each generation option, made from the options' own model, and `--param`."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
+
+import typer
+
+from arith.errors import OptionError
+from arith.runtime.options import Sampling
+from arith.spec import Spec
+
+if TYPE_CHECKING:
+    from arith.language import Formula
+
+PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
+
+
+def sampling_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with `**sampling` made into a flag for each field of `Sampling`: None where not given."""
+    written = inspect.signature(command)
+    fixed = [one for one in written.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    flags = [_flag(name) for name in Sampling.model_fields]
+    annotations = {one.name: one.annotation for one in (*fixed, *flags)}
+    command.__signature__ = written.replace(parameters=[*fixed, *flags])  # type: ignore[attr-defined]
+    command.__annotations__ = {**annotations, "return": None}
+    return command
+
+
+def _flag(name: str) -> inspect.Parameter:
+    field = Sampling.model_fields[name]
+    repeated = get_origin(field.annotation) is tuple
+    kind: Any = list[str] if repeated else field.annotation
+    spelling = "--" + name.replace("_", "-")
+    if field.annotation is bool:
+        spelling += "/--no-" + name.replace("_", "-")
+    description = f"{field.description}{' (may be repeated)' if repeated else f' [default: {field.default}]'}"
+    option = typer.Option(spelling, help=description, show_default=False, rich_help_panel="Sampling")
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
+    )
+
+
+def sampling_of(spec: Spec, flags: dict[str, object]) -> Sampling:
+    """The options of the specification, those of the command line over them. Raises `OptionError`."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return Sampling.of(spec.sampling.model_dump(exclude_unset=True) | given)
+
+
+def params_of(formula: "Formula", assignments: Iterable[str] | None) -> dict[str, float]:
+    """The values bound in the formula with those of `--param` over them; every parameter has one.
+
+    Raises `OptionError` for an assignment that isn't `name=number` or is given twice, `FormulaError` for a
+    value that isn't finite, a name that is no parameter of the formula, and a parameter left without a value.
+    """
+    given: dict[str, float] = {}
+    for assignment in assignments or ():
+        name, value = _assigned(assignment)
+        if name in given:
+            raise OptionError(f"--param {assignment}: `{name}` is given twice")
+        given[name] = value
+    return formula.parameter_values(given)
+
+
+def _assigned(assignment: str) -> tuple[str, float]:
+    name, equals, number = assignment.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        raise OptionError(f"--param {assignment}: must be NAME=NUMBER", "--param alpha=0.3, say")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise OptionError(f"--param {assignment}: `{number}` isn't a number") from None

@@ -1,0 +1,155 @@
+"""`arith generate`: text from a formula, streamed for one row, as JSON Lines for many."""
+
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from arith.cli.failures import ends_well, say
+from arith.cli.flags import PARAM, params_of, sampling_flags, sampling_of
+from arith.cli.loading import load
+from arith.cli.progress import RowProgress
+from arith.cli.rows import heads, run_of
+from arith.errors import OptionError
+from arith.prompts_file import PromptLine, read_piped_prompts, read_prompts
+from arith.results_file import ResultsFile, finite_or_none, row_key
+from arith.runtime.options import Sampling
+from arith.spec import Spec
+
+if TYPE_CHECKING:
+    from arith.runtime import Engine, Result
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of the command, checked: what to generate, how, and the head of each prompt's rows."""
+
+    lines: list[PromptLine]
+    heads: list[dict[str, object]]
+    params: dict[str, float]
+    sampling: Sampling
+
+    def row(self, result: "Result", index: int) -> dict[str, object]:
+        """The result of the prompt at `index` as a row of JSON Lines."""
+        totals = {name: finite_or_none(sum(values)) for name, values in result.logprobs.items()}
+        return {
+            **self.heads[index],
+            "sample": result.sample,
+            "seed": result.seed,
+            "text": result.text,
+            "token_ids": result.token_ids,
+            "finish_reason": result.finish_reason,
+            "logprobs": totals,
+        }
+
+    def missing(self, done: set[str]) -> list[tuple[int, str]]:
+        """Index of the prompt and key of every row that isn't done."""
+        samples = range(self.sampling.num_return_sequences)
+        keys = [
+            (index, row_key({**head, "sample": n})) for index, head in enumerate(self.heads) for n in samples
+        ]
+        return [(index, key) for index, key in keys if key not in done]
+
+    def together(self, indices: set[int]) -> list[int]:
+        """The prompts at `indices` and all that are equal to one of them, in order.
+
+        A row's random numbers depend on which repetition of its prompt in the call it is, so equal prompts
+        run together or not at all.
+        """
+        contents = [json.dumps([line.prompt, line.fields], sort_keys=True) for line in self.lines]
+        wanted = {contents[index] for index in indices}
+        return [index for index, content in enumerate(contents) if content in wanted]
+
+
+@ends_well
+@sampling_flags
+def generate(
+    spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
+    prompt: Annotated[str | None, typer.Option(help="one prompt")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="file of prompts: .jsonl (objects with `prompt`) or .txt (one a line)")
+    ] = None,
+    param: Annotated[list[str] | None, PARAM] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each finished row to")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the rows missing from --out")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace --out if it exists")] = False,
+    max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
+    ] = None,
+    **sampling: Any,
+) -> None:
+    """Write text from a formula. Prompts come from --prompt, --prompts, or standard input, one a line.
+
+    One row is streamed to standard output as text. Several are written as JSON Lines in the order in which
+    they finish: to --out, or to standard output without it.
+    """
+    document = Spec.load(spec)
+    options = sampling_of(document, sampling)
+    params = params_of(document.formula(), param)
+    lines = choose_prompts(prompt, prompts)
+    run = Run(lines, heads(lines, params), params, options)
+    if out is None and (resume or overwrite):
+        raise OptionError("--resume and --overwrite are about a file: name it with --out")
+    file = None
+    if out is not None:
+        digest = run_of(document, options.model_dump(exclude={"num_return_sequences"}))
+        file = ResultsFile(out, run=digest, resume=resume, overwrite=overwrite)
+    missing = run.missing(set() if file is None else file.done)
+    if not missing:
+        say(f"nothing to do: all rows are in {out} already")
+        return
+    engine = load(document, lines, max_rows=max_rows, device=device)
+    with file or nullcontext():
+        if len(lines) * options.num_return_sequences == 1:
+            stream_row(engine, run, file)
+        else:
+            write_rows(engine, run, file, missing)
+
+
+def choose_prompts(prompt: str | None, prompts: Path | None) -> list[PromptLine]:
+    """The prompts of the one source that is given: `--prompt`, `--prompts`, or lines on standard input."""
+    if prompt is not None and prompts is not None:
+        raise OptionError("--prompt and --prompts are both given: give one")
+    if prompt is not None:
+        return [PromptLine("--prompt", prompt)]
+    if prompts is not None:
+        return read_prompts(prompts)
+    if sys.stdin.isatty():
+        raise OptionError("no prompt", "use --prompt TEXT or --prompts FILE, or pipe prompts in, one a line")
+    return read_piped_prompts(sys.stdin)
+
+
+def stream_row(engine: "Engine", run: Run, file: ResultsFile | None) -> None:
+    """Show the one row's text as it comes; keep the finished row in `file`."""
+    for piece in engine.stream([run.lines[0].whole], params=run.params, **run.sampling.model_dump()):
+        print(piece.text, end="", flush=True)
+        if piece.result is not None:
+            print(flush=True)
+            if file is not None:
+                file.append(run.row(piece.result, 0))
+            say(f"{len(piece.result.token_ids)} tokens, {piece.result.tokens_per_second:.1f} tokens/s")
+
+
+def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: list[tuple[int, str]]) -> None:
+    """Write each missing row when it is finished, to `file` or to standard output."""
+    total = len(run.lines) * run.sampling.num_return_sequences
+    chosen = run.together({index for index, _ in missing})
+    waiting = {key for _, key in missing}
+    prompts = [run.lines[index].whole for index in chosen]
+    with RowProgress(total, done=total - len(missing)) as progress:
+        try:
+            for result in engine.as_completed(prompts, params=run.params, **run.sampling.model_dump()):
+                row = run.row(result, chosen[result.index])
+                if row_key(row) in waiting:
+                    if file is None:
+                        print(json.dumps(row, ensure_ascii=False), flush=True)
+                    else:
+                        file.append(row)
+                    progress.advance(len(result.token_ids))
+        finally:
+            say(progress.summary() + ("" if file is None else f", in {file.path}"))

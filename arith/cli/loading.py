@@ -1,0 +1,58 @@
+"""From a checked specification to its engine; what can be refused is refused before weights are loaded."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from arith.cli.failures import say
+from arith.errors import PromptError
+from arith.prompts_file import PromptLine
+from arith.spec import Spec
+
+if TYPE_CHECKING:
+    from arith.runtime import Engine
+    from arith.runtime.plan import Plan
+
+
+def plan_of(spec: Spec, device: str | None) -> "Plan":
+    """What will be loaded, where, and the memory it takes."""
+    from arith.operands.loading import resolve_device
+    from arith.runtime.plan import Plan
+
+    return Plan.of(spec.formula().bound_operands(), resolve_device(device))
+
+
+def load(
+    spec: Spec, lines: Iterable[PromptLine], *, max_rows: int | None, device: str | None, end: bool = False
+) -> "Engine":
+    """The engine, after its plan is shown and every line is read as each operand will read it.
+
+    `end`: a token that ends the turn follows completions. Raises what the engine raises, and `PromptError`
+    with the place of a line that can't be rendered or is too long for a context window.
+    """
+    say(str(plan_of(spec, device)))
+    refuse_unreadable(spec, lines, end)
+    engine = spec.engine(max_rows=max_rows, device=device)
+    for note in engine.notes:
+        say(note)
+    return engine
+
+
+def refuse_unreadable(spec: Spec, lines: Iterable[PromptLine], end: bool) -> None:
+    """Raises `PromptError` for the first line that an operand can't read."""
+    from arith.operands.loading import context_window, load_config
+    from arith.operands.prompts import encode_continuation
+    from arith.operands.tokenizers import load_tokenizer
+    from arith.runtime.row import PromptReader
+
+    operands = spec.formula().bound_operands()
+    windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
+    reader = PromptReader(operands, windows)
+    tokenizer = load_tokenizer(next(iter(operands.values())))
+    for line in lines:
+        completion = [] if line.completion is None else encode_continuation(tokenizer, line.completion)
+        room = 1 if line.completion is None else len(completion) + end
+        try:
+            reader.read([line.whole], [room])
+        except PromptError as error:
+            # The reader counts the prompts of a call; here each has a place of its own.
+            raise PromptError(line.place + error.message.removeprefix("prompt 1"), error.hint) from None

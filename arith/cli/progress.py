@@ -1,0 +1,51 @@
+"""The progress bar of many rows, on standard error."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+
+class RowProgress:
+    """Rows done of `total`, tokens a second and the time left; `summary` tells them in words at the end."""
+
+    def __init__(self, total: int, done: int = 0):
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("rows", total=total, completed=done, rate="")
+        self._start = time.perf_counter()
+        self._rows = 0
+        self._tokens = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, tokens: int) -> None:
+        """One row more is done, which took `tokens`."""
+        self._rows += 1
+        self._tokens += tokens
+        self._bar.update(self._task, advance=1, rate=f"{self._rate():.1f} tokens/s")
+
+    def summary(self) -> str:
+        """Rows, tokens and tokens a second so far."""
+        rows = "1 row" if self._rows == 1 else f"{self._rows} rows"
+        return f"{rows}, {self._tokens} tokens, {self._rate():.1f} tokens/s"
+
+    def _rate(self) -> float:
+        return self._tokens / max(time.perf_counter() - self._start, 1e-9)

@@ -1,0 +1,207 @@
+"""One evaluation of a graph, node by node."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from arith.errors import EvaluationError
+from arith.language.graph import Node
+from arith.language.operators.shape import divide
+from arith.language.registry import REGISTRY
+from arith.language.values import Dist, Type
+
+COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq, "!=": torch.ne}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What one evaluation is given: log-weights `[rows, vocab]` of each operand, parameters and the step
+    `[rows, 1]`."""
+
+    operands: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
+    step: Tensor
+    row_count: int
+    vocabulary: int
+
+    def rows(self, chosen: Tensor) -> "Inputs":
+        """The inputs of some rows alone."""
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, chosen.to(tensor.device))
+
+        return Inputs(
+            {name: pick(tensor) for name, tensor in self.operands.items()},
+            {name: pick(tensor) for name, tensor in self.parameters.items()},
+            pick(self.step),
+            len(chosen),
+            self.vocabulary,
+        )
+
+
+class Execution:
+    """The values of the nodes. Undefined rows become NaN and are found by whoever reads the result; a
+    comparison would hide a NaN, so it notes the rows in `faults`.
+
+    `exact` also treats -inf in an operand as outside its support, and keeps terms of weight 0 out altogether.
+    """
+
+    def __init__(self, inputs: Inputs, exact: bool):
+        self.inputs = inputs
+        self.exact = exact
+        self.values: dict[int, Tensor | Dist] = {}
+        self.faults: list[Tensor] = []
+        like = next(iter(inputs.operands.values()), inputs.step)
+        self.device = like.device
+        self.dtype = torch.promote_types(like.dtype, torch.float32)
+
+    def run(self, nodes: tuple[Node, ...], last_uses: tuple[tuple[int, ...], ...]) -> Tensor | Dist:
+        """The value of the last node."""
+        for number, node in enumerate(nodes):
+            self.values[number] = self.compute(node)
+            for done in last_uses[number]:
+                del self.values[done]
+        return self.values[len(nodes) - 1]
+
+    def compute(self, node: Node) -> Tensor | Dist:
+        """The value of a node whose inputs are computed."""
+        match node.kind:
+            case "operand":
+                return self._operand(str(node.payload))
+            case "parameter":
+                return self.inputs.parameters[str(node.payload)].to(self.dtype)
+            case "step":
+                return self.inputs.step.to(self.dtype)
+            case "constant":
+                return torch.tensor([[node.payload]], dtype=self.dtype, device=self.device)
+            case "linear":
+                return self._linear(node)
+            case "multiply" | "divide":
+                left, right = (self._tensor(i) for i in node.inputs)
+                return left * right if node.kind == "multiply" else left / right
+            case "indicator":
+                return self._tensor(node.inputs[0]).to(self.dtype)
+            case "compare":
+                return self._compare(node)
+            case "winner":
+                return self._winner(node)
+            case _:
+                return self._call(node)
+
+    def _tensor(self, number: int) -> Tensor:
+        value = self.values[number]
+        return value.masked if isinstance(value, Dist) else value
+
+    def _operand(self, name: str) -> Dist:
+        logits = self.inputs.operands[name].to(self.dtype)
+        if not self.exact:
+            return Dist(logits)
+        if bool(logits.isnan().any()) or bool(logits.isposinf().any()):
+            raise EvaluationError(f"operand `{name}` gives NaN or an infinite log-weight")
+        support = logits > -torch.inf
+        return Dist(logits) if bool(support.all()) else Dist(torch.where(support, logits, 0.0), support)
+
+    def _linear(self, node: Node) -> Tensor | Dist:
+        total: Tensor | None = None
+        support: Tensor | None = None
+        for weight_number, term_number in zip(node.inputs[::2], node.inputs[1::2], strict=True):
+            weight, term = self._tensor(weight_number), self.values[term_number]
+            if isinstance(term, Dist) and term.support is not None:
+                inside = term.support | (weight == 0)
+                support = inside if support is None else support & inside
+            values = term.logits if isinstance(term, Dist) else term
+            product = torch.where(weight == 0, 0.0, weight * values) if self.exact else weight * values
+            total = product if total is None else total + product
+        if node.type is not Type.DIST:
+            assert total is not None
+            return total
+        shape = (self.inputs.row_count, self.inputs.vocabulary)
+        logits = (
+            torch.zeros(shape, dtype=self.dtype, device=self.device) if total is None else total.expand(shape)
+        )
+        return Dist(logits, None if support is None else support.expand(shape))
+
+    def _compare(self, node: Node) -> Tensor:
+        left, right = (self._tensor(i) for i in node.inputs)
+        for side in (left, right):
+            self.faults.append(side.isnan().any(-1))
+        return COMPARISONS[str(node.payload)](left, right)
+
+    def _winner(self, node: Node) -> Tensor:
+        count = len(node.inputs) // 2
+        sides = torch.stack([self._tensor(i) for i in node.inputs[:count]])
+        best = sides.argmax(0, keepdim=True) if node.payload == "max" else sides.argmin(0, keepdim=True)
+        carried = torch.stack([self._tensor(i).expand(sides.shape[1:]) for i in node.inputs[count:]])
+        return carried.gather(0, best).squeeze(0)
+
+    def _call(self, node: Node) -> Tensor | Dist:
+        name, arguments = called(node)
+        values = [self.values[i] for i in node.inputs]
+        if name == "divide_by_weight":
+            return divide(values[0], values[1])  # type: ignore[arg-type]
+        operator = REGISTRY[name]
+        domains = {argument.name: argument.domain for argument in operator.arguments}
+        for place, argument in enumerate(arguments):
+            domain = domains[argument]
+            if domain is not None:
+                values[place] = torch.where(domain.holds(values[place]), values[place], torch.nan)  # type: ignore[arg-type]
+        if operator.arguments[0].variadic:
+            result = operator.function(*values)
+        else:
+            result = operator.function(**dict(zip(arguments, values, strict=True)))
+        assert isinstance(result, (Tensor, Dist))
+        return result
+
+    def fault(self, number: int, node: Node) -> tuple[str, str | None] | None:
+        """What is undefined about a node's value in a row computed alone, and the mend where there is one."""
+        value = self.values[number]
+        said = text_of(node)
+        if (
+            node.kind == "divide"
+            and bool((self._tensor(node.inputs[1]) == 0).any())
+            and node.type is Type.SCALAR
+        ):
+            return f"division by zero in `{said}`", None
+        if node.kind == "call" and (outside := self._outside_domain(node)):
+            return outside, None
+        if isinstance(value, Dist):
+            if value.support is not None and not bool(value.support.any()):
+                return (
+                    f"the support of `{said}` is empty: no token is left",
+                    "widen one of the supports it is made of",
+                )
+            inside = value.logits if value.support is None else value.logits[value.support]
+            if not bool(inside.isfinite().all()):
+                return f"`{said}` has a log-weight that is not finite", None
+        elif value.is_floating_point() and not bool(value.isfinite().all()):
+            return f"`{said}` is not finite", None
+        return None
+
+    def _outside_domain(self, node: Node) -> str | None:
+        name, arguments = called(node)
+        if name == "divide_by_weight":
+            zero = bool((self._tensor(node.inputs[1]) == 0).any())
+            return "`average` divides by the sum of the coefficients, and here that is 0" if zero else None
+        domains = {argument.name: argument.domain for argument in REGISTRY[name].arguments}
+        for argument, number in zip(arguments, node.inputs, strict=True):
+            domain = domains[argument]
+            if domain is not None and not bool(domain.holds(self._tensor(number)).all()):
+                got = float(self._tensor(number).flatten()[0])
+                return f"`{argument}` of `{name}` is {got:g}: it has to be {domain.words}"
+        return None
+
+
+def called(node: Node) -> tuple[str, tuple[str, ...]]:
+    """The operator's name and the names of the arguments that a call gives it."""
+    assert isinstance(node.payload, tuple)
+    name, arguments = node.payload
+    return name, arguments
+
+
+def text_of(node: Node) -> str:
+    """A node in the words of the formula's text, where it comes from one."""
+    if node.span is not None:
+        return " ".join(node.span.source[node.span.start : node.span.end].split())
+    return str(node.payload[0] if isinstance(node.payload, tuple) else node.payload or node.kind)

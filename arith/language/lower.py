@@ -1,0 +1,220 @@
+"""From a checked tree to the graph: constants folded, equal parts shared, log-linear parts collapsed to one
+sum."""
+
+from collections.abc import Mapping
+
+from arith.language import check, rules
+from arith.language.graph import GraphBuilder, Node
+from arith.language.names import STEP, Names
+from arith.language.registry import Argument, find
+from arith.language.rules import D, M, S, V
+from arith.language.scalars import ScalarArithmetic
+from arith.language.values import Type
+from grammar.errors import FormulaError
+from grammar.tree import (
+    Call,
+    Comparison,
+    Document,
+    Expression,
+    Name,
+    Negate,
+    Number,
+    Product,
+    Quotient,
+    Span,
+    Sum,
+)
+
+WINNERS = ("max", "min")
+
+
+def lower(document: Document, names: Names, types: Mapping[str, Type]) -> tuple[Node, ...]:
+    """The nodes of the formula, its result last. `types` holds those of all its names."""
+    lowering = _Lowering(names, types)
+    for (
+        name
+    ) in names.definitions:  # in order of dependency, so that no chain of definitions makes a deep recursion
+        for sees_shift in (False, True):
+            lowering.definition(name, sees_shift)
+    return lowering.builder.finish(lowering.value(document.result, sees_shift=False))
+
+
+class _Lowering:
+    """`sees_shift` says whether whoever uses a dist would notice a constant added to its log-weights: if not,
+    operands stay as they come from the model, and are never normalised."""
+
+    def __init__(self, names: Names, types: Mapping[str, Type]):
+        self.names = names
+        self.types = types
+        self.builder = GraphBuilder()
+        self.scalars = ScalarArithmetic(self.builder)
+        self.one = self.scalars.constant(1.0)
+        self.zero = self.scalars.constant(0.0)
+        self.lowered: dict[tuple[str, bool], int] = {}
+        self.weights: dict[str, int] = {}
+
+    def type_of(self, number: int) -> Type:
+        return self.builder.nodes[number].type
+
+    def definition(self, name: str, sees_shift: bool) -> int:
+        if (name, sees_shift) not in self.lowered:
+            self.lowered[name, sees_shift] = self.value(self.names.definitions[name].value, sees_shift)
+        return self.lowered[name, sees_shift]
+
+    def value(self, node: Expression, sees_shift: bool) -> int:
+        """The number of the node that computes an expression."""
+        match node:
+            case Number(value):
+                return self.scalars.constant(value)
+            case Name():
+                return self.name(node, sees_shift)
+            case Negate(operand):
+                return self.combine(
+                    [(self.scalars.constant(-1.0), self.value(operand, sees_shift))], sees_shift, node.span
+                )
+            case Sum(terms):
+                return self.combine(
+                    [(self.one, self.value(term, sees_shift)) for term in terms], sees_shift, node.span
+                )
+            case Product(left, right):
+                return self.times(
+                    self.value(left, sees_shift), self.value(right, sees_shift), sees_shift, node.span
+                )
+            case Quotient(left, right):
+                return self.over(
+                    self.value(left, sees_shift), self.value(right, sees_shift), sees_shift, node.span
+                )
+            case Comparison(left, sign, right):
+                sides = (self.arithmetic(self.value(left, True)), self.arithmetic(self.value(right, True)))
+                return self.builder.add("compare", sign, sides, M, node.span)
+            case Call():
+                return self.call(node, sees_shift)
+
+    def name(self, node: Name, sees_shift: bool) -> int:
+        if node.id in self.names.definitions:
+            return self.definition(node.id, sees_shift)
+        if node.id == STEP:
+            return self.builder.add("step", None, (), S, node.span)
+        if self.types[node.id] is S:
+            return self.builder.add("parameter", node.id, (), S, node.span)
+        operand = self.builder.add("operand", node.id, (), D, node.span)
+        return self.normalized(operand, node.span) if sees_shift else operand
+
+    def normalized(self, number: int, span: Span | None) -> int:
+        if self.builder.nodes[number].payload == ("normalize", ("f",)):
+            return number
+        return self.builder.add("call", ("normalize", ("f",)), (number,), D, span)
+
+    def arithmetic(self, number: int) -> int:
+        """A mask as a vec of zeros and ones; anything else as it is."""
+        return self.builder.add("indicator", None, (number,), V) if self.type_of(number) is M else number
+
+    def combine(self, pairs: list[tuple[int, int]], sees_shift: bool, span: Span | None) -> int:
+        """Σ coefficient·term as one node: nested sums are merged, equal terms added up, zero weights left
+        out."""
+        pairs = [(coefficient, self.arithmetic(term)) for coefficient, term in pairs]
+        kind = S
+        for _, term in pairs:
+            kind = rules.add(kind, self.type_of(term))
+        if kind is S:
+            return self.scalars.total(pairs, span)
+        weights: dict[int, int] = {}
+        for coefficient, term in pairs:
+            inner = self.builder.nodes[term]
+            inputs = inner.inputs if inner.kind == "linear" else (self.one, term)
+            for weight, part in zip(inputs[::2], inputs[1::2], strict=True):
+                if kind is D and self.type_of(part) is S and not sees_shift:
+                    continue
+                scaled = self.scalars.product(coefficient, weight, span)
+                weights[part] = self.scalars.total(
+                    [(self.one, weights.get(part, self.zero)), (self.one, scaled)], span
+                )
+        kept = [(weight, term) for term, weight in weights.items() if weight != self.zero]
+        if len(kept) == 1 and kept[0][0] == self.one and self.type_of(kept[0][1]) is kind:
+            return kept[0][1]
+        return self.builder.add("linear", None, tuple(i for pair in kept for i in pair), kind, span)
+
+    def times(self, left: int, right: int, sees_shift: bool, span: Span | None) -> int:
+        left, right = self.arithmetic(left), self.arithmetic(right)
+        if self.type_of(left) is S:
+            return self.combine([(left, right)], sees_shift, span)
+        if self.type_of(right) is S:
+            return self.combine([(right, left)], sees_shift, span)
+        return self.builder.add("multiply", None, (left, right), V, span)
+
+    def over(self, left: int, right: int, sees_shift: bool, span: Span | None) -> int:
+        left, right = self.arithmetic(left), self.arithmetic(right)
+        if self.type_of(right) is S and self.type_of(left) is S:
+            return self.scalars.quotient(left, right, span)
+        if self.type_of(right) is S:
+            return self.combine([(self.scalars.quotient(self.one, right, span), left)], sees_shift, span)
+        return self.builder.add("divide", None, (left, right), V, span)
+
+    def call(self, node: Call, sees_shift: bool) -> int:
+        operator = find(node)
+        bound = operator.bind(node)
+        if operator.name == "average":
+            return self.average(bound[0][1], node.span)
+        inputs = []
+        for argument, expression in bound:
+            sees = not argument.absorbs_shift and (sees_shift or not argument.passes_shift)
+            number = self.value(expression, sees)
+            inputs.append(number if M in argument.types else self.arithmetic(number))
+        if operator.name == "temper":
+            return self.over(inputs[0], inputs[1], sees_shift, node.span)
+        if operator.name == "normalize":
+            return self.normalized(inputs[0], node.span)
+        payload = (operator.name, tuple(argument.name for argument, _ in bound))
+        kind = operator.result or operator.returns[self._polymorphic(bound, inputs)]
+        if kind is S and all(self.scalars.is_constant(i) for i in inputs):
+            return self.scalars.folded_call(operator, inputs, [argument.name for argument, _ in bound], node)
+        return self.builder.add("call", payload, tuple(inputs), kind, node.span)
+
+    def _polymorphic(self, bound: tuple[tuple[Argument, Expression], ...], inputs: list[int]) -> Type:
+        pairs = zip(bound, inputs, strict=True)
+        return next(self.type_of(number) for (argument, _), number in pairs if len(argument.types) > 1)
+
+    def average(self, body: Expression, span: Span | None) -> int:
+        """`log_softmax(F/W)`: the division is part of the sum wherever W is a scalar."""
+        total, weight = self.value(body, sees_shift=False), self.weight(body)
+        if weight == self.zero:
+            message = "`average` divides by the sum of the coefficients, and here that is 0"
+            raise FormulaError(message, span, "leave `average` out: a formula is taken as it is written")
+        if self.type_of(weight) is S:
+            divided = self.over(total, weight, False, span)
+        else:
+            divided = self.builder.add(
+                "call", ("divide_by_weight", ("f", "weight")), (total, weight), D, span
+            )
+        return self.normalized(divided, span)
+
+    def weight(self, node: Expression) -> int:
+        """The sum of the coefficients of an expression's dist terms: a scalar, or a vec under `max` and
+        `min`."""
+        if check.type_of(node, self.types) is not D:
+            return self.zero
+        match node:
+            case Name(name) if name in self.names.definitions:
+                if name not in self.weights:
+                    self.weights[name] = self.weight(self.names.definitions[name].value)
+                return self.weights[name]
+            case Negate(operand):
+                return self.combine([(self.scalars.constant(-1.0), self.weight(operand))], True, None)
+            case Sum(terms):
+                return self.combine([(self.one, self.weight(term)) for term in terms], True, None)
+            case Product(left, right):
+                scalar, dist = (left, right) if check.type_of(left, self.types) is S else (right, left)
+                return self.times(self.value(scalar, True), self.weight(dist), True, None)
+            case Quotient(left, right):
+                return self.over(self.weight(left), self.value(right, True), True, node.span)
+            case Call() if find(node).name in WINNERS:
+                return self.winner(node)
+            case _:
+                return self.one
+
+    def winner(self, node: Call) -> int:
+        weights = [self.weight(side) for side in node.arguments]
+        if len(set(weights)) == 1:
+            return weights[0]
+        sides = [self.value(side, sees_shift=True) for side in node.arguments]
+        return self.builder.add("winner", find(node).name, (*sides, *weights), V, node.span)

@@ -1,0 +1,86 @@
+"""What the names of a formula stand for: definitions, operands or parameters."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from arith.language.registry import REGISTRY
+from grammar.errors import FormulaError
+from grammar.tree import Definition, Document, Expression, Name, Span, children
+
+STEP = "t"
+"""The name of the number of tokens generated so far."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one formula: definitions in an order in which each uses only earlier ones, and the free
+    names.
+
+    `free` maps each name that is no definition to the places of its use, in order of first use.
+    """
+
+    definitions: Mapping[str, Definition]
+    free: Mapping[str, tuple[Name, ...]]
+    uses_step: bool
+
+
+def walk(expression: Expression) -> Iterator[Expression]:
+    """The expression and all inside it, in the order in which they are written."""
+    pending = [expression]
+    while pending:
+        node = pending.pop()
+        yield node
+        pending.extend(reversed(children(node)))
+
+
+def collect(document: Document) -> Names:
+    """Sorts out the names of a formula. Raises `FormulaError` for reserved names and circular definitions."""
+    for definition in document.definitions:
+        refuse_reserved(definition.name, definition.name_span)
+    by_name = {definition.name: definition for definition in document.definitions}
+    uses = {name: _used(definition.value) for name, definition in by_name.items()}
+    ordered = _ordered(by_name, uses)
+    needed = set()
+    pending = [node.id for node in _used(document.result)]
+    while pending:
+        name = pending.pop()
+        if name in by_name and name not in needed:
+            needed.add(name)
+            pending.extend(node.id for node in uses[name])
+    free: dict[str, tuple[Name, ...]] = {}
+    uses_step = False
+    bodies = [definition.value for definition in document.definitions if definition.name in needed]
+    for node in [node for body in [*bodies, document.result] for node in _used(body)]:
+        if node.id == STEP:
+            uses_step = True
+        elif node.id in REGISTRY:
+            example = REGISTRY[node.id].example
+            raise FormulaError(f"`{node.id}` is an operator", node.span, f"call it, as in `{example}`")
+        elif node.id not in by_name:
+            free[node.id] = (*free.get(node.id, ()), node)
+    return Names({name: by_name[name] for name in ordered if name in needed}, free, uses_step)
+
+
+def refuse_reserved(name: str, span: Span | None = None) -> None:
+    """Raises `FormulaError` where a name is an operator's or `t`, which nothing else may be called."""
+    if name == STEP:
+        raise FormulaError("`t` is reserved: it is the number of tokens generated so far", span)
+    if name in REGISTRY:
+        raise FormulaError(f"`{name}` is reserved: it is an operator", span, "choose another name")
+
+
+def _used(expression: Expression) -> list[Name]:
+    return [node for node in walk(expression) if isinstance(node, Name)]
+
+
+def _ordered(by_name: Mapping[str, Definition], uses: Mapping[str, list[Name]]) -> list[str]:
+    graph = {name: {node.id for node in used if node.id in by_name} for name, used in uses.items()}
+    try:
+        return list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        cycle = list(reversed(error.args[1]))
+        first = min(cycle, key=list(by_name).index)
+        round_trip = cycle[cycle.index(first) : -1] + cycle[: cycle.index(first)] + [first]
+        path = " -> ".join(f"`{name}`" for name in round_trip)
+        raise FormulaError(f"circular definition: {path}", by_name[first].name_span) from None

@@ -1,0 +1,129 @@
+"""A compiled formula as a pure function: log-weights of the operands in, log-probabilities out."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from arith.errors import EvaluationError
+from arith.language.execute import Execution, Inputs, text_of
+from arith.language.graph import Node, describe
+from arith.language.values import Dist
+
+
+def name_row(row: int) -> str:
+    """How an error names a row where the caller has no better words."""
+    return f"row {row}"
+
+
+@dataclass(frozen=True)
+class Program:
+    """The graph of a formula with the names it needs, in order of first use. Knows nothing of who calls
+    it."""
+
+    nodes: tuple[Node, ...]
+    operands: tuple[str, ...]
+    parameters: tuple[str, ...]
+    uses_step: bool
+
+    def __str__(self) -> str:
+        return describe(self.nodes)
+
+    def log_probs(
+        self, inputs: Inputs, place: Callable[[int], str] = name_row, exact: bool = False
+    ) -> Tensor:
+        """The normalised log-probabilities `[rows, vocab]` of the formula, -inf outside its support.
+
+        Where the operands may hold -inf pass `exact`; without it that is found out from the result, and the
+        rows concerned are computed again. Raises `EvaluationError` with the place of the row and the part of
+        the formula that has no value there: an empty support, a division by zero, a NaN.
+        """
+        result, faulty = self._run(inputs, exact)
+        if not faulty.any():
+            return result
+        if not exact:
+            rows = faulty.nonzero().squeeze(-1)
+            chosen = inputs.rows(rows)
+            again, still = self._run(chosen, exact=True)
+            if still.any():
+                first = int(still.nonzero()[0])
+                raise self._diagnosis(chosen.rows(torch.tensor([first])), place(int(rows[first])))
+            return result.index_copy(0, rows, again)
+        first = int(faulty.nonzero()[0])
+        raise self._diagnosis(inputs.rows(torch.tensor([first])), place(first))
+
+    def _run(self, inputs: Inputs, exact: bool) -> tuple[Tensor, Tensor]:
+        """The log-probabilities, and which rows are faulty: an undefined row is NaN all over."""
+        execution = Execution(inputs, exact)
+        result = execution.run(self.nodes, self._last_uses)
+        assert isinstance(result, Dist)
+        log_probs = result.log_probs()
+        faulty = log_probs[:, 0].isnan()
+        for fault in execution.faults:
+            faulty = faulty | fault
+        return log_probs, faulty
+
+    @cached_property
+    def _last_uses(self) -> tuple[tuple[int, ...], ...]:
+        """For each node the inputs that no later node uses, so that their memory can go."""
+        last: dict[int, int] = {}
+        for number, node in enumerate(self.nodes):
+            last.update(dict.fromkeys(node.inputs, number))
+        return tuple(
+            tuple(i for i in dict.fromkeys(node.inputs) if last[i] == n) for n, node in enumerate(self.nodes)
+        )
+
+    def needed_operands(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """The operands that matter at these parameter values: those not under a weight that is exactly 0."""
+        fixed: set[int] = set()
+        for number, node in enumerate(self.nodes):
+            if node.kind in ("constant", "parameter") or (
+                node.inputs and node.kind not in ("call", "compare") and fixed.issuperset(node.inputs)
+            ):
+                fixed.add(number)
+        scalars = self._fixed_scalars(fixed, values)
+        used = {len(self.nodes) - 1}
+        for number in range(len(self.nodes) - 1, -1, -1):
+            if number not in used:
+                continue
+            node = self.nodes[number]
+            if node.kind == "linear":
+                pairs = zip(node.inputs[::2], node.inputs[1::2], strict=True)
+                used.update(i for pair in pairs if scalars.get(pair[0], math.nan) != 0 for i in pair)
+            else:
+                used.update(node.inputs)
+        names = {self.nodes[number].payload for number in used if self.nodes[number].kind == "operand"}
+        return tuple(name for name in self.operands if name in names)
+
+    def _fixed_scalars(self, fixed: set[int], values: Mapping[str, float]) -> dict[int, float]:
+        """The scalars that depend on constants and parameters alone."""
+        if not fixed:
+            return {}
+        parameters = {
+            name: torch.tensor([[float(value)]], dtype=torch.float64) for name, value in values.items()
+        }
+        execution = Execution(Inputs({}, parameters, torch.zeros(1, 1), 1, 1), exact=True)
+        found: dict[int, float] = {}
+        for number in sorted(fixed):
+            value = execution.compute(self.nodes[number])
+            assert isinstance(value, Tensor)
+            execution.values[number] = value
+            found[number] = value.item()
+        return found
+
+    def _diagnosis(self, inputs: Inputs, place: str) -> EvaluationError:
+        """Why one row has no value: the first part of the formula, from the inside out, that is undefined
+        there."""
+        execution = Execution(inputs, exact=True)
+        for number, node in enumerate(self.nodes):
+            try:
+                execution.values[number] = execution.compute(node)
+            except EvaluationError as error:
+                return EvaluationError(f"{error.message}, at {place}", error.span, error.hint)
+            if fault := execution.fault(number, node):
+                message, hint = fault
+                return EvaluationError(f"{message}, at {place}", node.span, hint)
+        return EvaluationError(f"`{text_of(self.nodes[-1])}` has no value at {place}", self.nodes[-1].span)

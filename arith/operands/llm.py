@@ -1,0 +1,114 @@
+"""The declaration of a causal language model as an operand."""
+
+import os
+import re
+from dataclasses import dataclass, fields
+
+import torch
+
+from arith.errors import OperandError
+from arith.language.formula import Algebra
+from arith.operands.locate import canonical
+
+RAW = "raw"
+FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
+_QUANTIZATIONS = ("4bit", "8bit")
+_VOCABULARIES = ("common", "strict")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The identity of one set of loaded weights: operands with equal `weights` share them."""
+
+    model: str
+    revision: str | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    device_map: str | None = None
+
+
+@dataclass(frozen=True)
+class LLM(Algebra):
+    """A causal language model, its prompt format included. Equal only to an operand equal in every field.
+
+    model: hub id, local folder, GGUF file, or `package:NAME/FILE` (a file inside an installed package).
+    adapter: peft adapter on top of it, a local folder or hub id.
+    revision: branch, tag or commit of a hub model.
+    system: system prompt; None sends no system message, "" an empty one.
+    template: None for the tokenizer's chat template, "raw" for the bare text, or a text with `{prompt}`.
+    dtype: of the weights, such as "bfloat16" (or the torch.dtype); None for the checkpoint's own.
+    quantization: "4bit" or "8bit" (bitsandbytes).
+    device_map: as in transformers, such as "auto".
+    vocab: "common" trims a longer vocabulary to the part shared by the formula, "strict" refuses to.
+
+    Raises `OperandError`, which names the field, for a value that none of these can be.
+    """
+
+    model: str
+    adapter: str | None = None
+    revision: str | None = None
+    system: str | None = None
+    template: str | None = None
+    dtype: str | torch.dtype | None = None
+    quantization: str | None = None
+    device_map: str | None = None
+    vocab: str = "common"
+
+    def __post_init__(self) -> None:
+        for name in ("model", "adapter"):
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+        if isinstance(self.dtype, torch.dtype):
+            object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            required = field.name in ("model", "vocab")
+            if not isinstance(value, str) and (required or value is not None):
+                raise OperandError(f"operand: `{field.name}` must be text, not {value!r}")
+        for name in ("model", "adapter", "revision", "device_map"):
+            if getattr(self, name) is not None and not getattr(self, name).strip():
+                raise OperandError(f"operand: `{name}` is empty")
+        self._one_of("dtype", _DTYPES)
+        self._one_of("quantization", _QUANTIZATIONS)
+        self._one_of("vocab", _VOCABULARIES)
+        self._check_template()
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value is not None and value not in allowed:
+            raise OperandError(f"operand: `{name}` is {value!r}", f"it may be {', '.join(allowed)}")
+
+    def _check_template(self) -> None:
+        if self.template is None:
+            return
+        if self.template == RAW:
+            if self.system is not None:
+                raise OperandError(
+                    "operand: `system` is given, but template `raw` has no place for it",
+                    "write a template with {system} and {prompt}, or leave one of the two out",
+                )
+            return
+        named = FIELD.findall(self.template)
+        if "prompt" not in named:
+            raise OperandError(
+                f"operand: the template {self.template!r} has no {{prompt}}",
+                "put {prompt} where the prompt belongs, or write `raw` for the bare prompt",
+            )
+        if "system" in named and self.system is None:
+            raise OperandError(
+                f"operand: the template {self.template!r} uses {{system}}, but `system` isn't given",
+                'give `system` (it may be ""), or take {system} out of the template',
+            )
+        if self.system is not None and "system" not in named:
+            raise OperandError(
+                f"operand: `system` is given, but the template {self.template!r} has no {{system}}",
+                "put {system} where it belongs, or leave `system` out",
+            )
+
+    @property
+    def weights(self) -> Weights:
+        """What has to be loaded for this operand, its adapter aside. One local path has one spelling here."""
+        assert not isinstance(self.dtype, torch.dtype)
+        return Weights(canonical(self.model), self.revision, self.dtype, self.quantization, self.device_map)

@@ -1,0 +1,150 @@
+"""How much memory a model and its KV cache take, told from its configuration before anything is loaded."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from arith.operands.adapters import adapter_source
+from arith.operands.gguf import conversion_target
+from arith.operands.hub import reading
+from arith.operands.llm import Weights
+from arith.operands.loading import default_dtype, named_dtype, resolve_device
+from arith.operands.locate import locate
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+# Bytes for each weight of a linear layer: bitsandbytes' nf4 keeps 4 bits, and a float32 for every 64 of them.
+_QUANTIZED_BYTES = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of weights and adapters, bytes of KV cache for each token of each lane, and their dtype."""
+
+    weights_bytes: int
+    kv_bytes_per_token: int
+    dtype: torch.dtype
+
+
+def estimate(
+    weights: Weights, adapters: Sequence[str], device: torch.device | None = None
+) -> MemoryEstimate | None:
+    """The memory on `device` (the default one when None), or None when a part isn't on this machine.
+
+    Never downloads and never loads weights. Raises `OperandError` for a local path that isn't there.
+    """
+    folder = _folder_here(weights.model, weights.revision)
+    adapter_folders = [found for adapter in adapters if (found := _adapter_folder_here(adapter))]
+    if folder is None or len(adapter_folders) < len(adapters):
+        return None
+    config = _config_here(weights.model, folder)
+    device = resolve_device(None) if device is None else device
+    dtype = named_dtype(weights.dtype) if weights.dtype is not None else default_dtype(config, device)
+    adapter_bytes = sum(_adapter_weights(one) * dtype.itemsize for one in adapter_folders)
+    return MemoryEstimate(
+        weights_bytes=_weights_bytes(config, folder, weights, dtype) + adapter_bytes,
+        kv_bytes_per_token=_kv_values(config) * dtype.itemsize,
+        dtype=dtype,
+    )
+
+
+def _folder_here(model: str, revision: str | None) -> Path | None:
+    """The folder with the model's files; for a GGUF file its conversion, or before that its own folder."""
+    location = locate(model)
+    if location.local and location.gguf_file is not None:
+        file = Path(location.source) / location.gguf_file
+        target = conversion_target(file)
+        return target if target.is_dir() else Path(location.source)
+    folder = Path(location.source) if location.local else _snapshot(model, "config.json", revision)
+    if folder is None or not any(file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)):
+        return None
+    return folder
+
+
+def _snapshot(repository: str, file: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, file, revision=revision)
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _config_here(model: str, folder: Path) -> "PretrainedConfig":
+    from transformers import AutoConfig
+
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    if not (folder / "config.json").is_file():
+        options["gguf_file"] = locate(model).gguf_file
+    with reading("the configuration", model):
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, **options)
+    return config
+
+
+def _adapter_folder_here(adapter: str) -> Path | None:
+    source = adapter_source(adapter)
+    if Path(source).is_dir():
+        return Path(source)
+    return _snapshot(source, "adapter_config.json", None)
+
+
+def _adapter_weights(folder: Path) -> int:
+    """The number of weights in an adapter, from the header of its file."""
+    from safetensors import safe_open
+
+    file = folder / "adapter_model.safetensors"
+    if not file.is_file():
+        return sum(binary.stat().st_size for binary in folder.glob("adapter_model.bin")) // 4
+    with safe_open(file, framework="pt") as tensors:
+        shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
+    return sum(torch.Size(shape).numel() for shape in shapes)
+
+
+def _weights_bytes(config: "PretrainedConfig", folder: Path, weights: Weights, dtype: torch.dtype) -> int:
+    from transformers import AutoModelForCausalLM
+
+    if getattr(config, "quantization_config", None) is not None and (folder / "config.json").is_file():
+        # Only the checkpoint knows how its own quantisation packs weights.
+        return sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
+    builder: Any = AutoModelForCausalLM
+    with reading("the architecture", weights.model), torch.device("meta"):
+        model = builder.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
+    packed: set[int] = set()
+    if weights.quantization is not None:
+        head = model.get_output_embeddings()
+        packed = {
+            id(module.weight)
+            for module in model.modules()
+            if isinstance(module, torch.nn.Linear) and module is not head
+        }
+    sizes = {
+        id(parameter): parameter.numel()
+        * (_QUANTIZED_BYTES[weights.quantization or ""] if id(parameter) in packed else dtype.itemsize)
+        for parameter in model.parameters()
+    }
+    return int(sum(sizes.values()))
+
+
+def _kv_values(config: "PretrainedConfig") -> int:
+    """Numbers that one token adds to the cache: keys and values of every attention layer."""
+    text = config.get_text_config()
+    heads = next(
+        (
+            value
+            for name in ("num_key_value_heads", "num_kv_heads", "num_attention_heads")
+            if isinstance(value := getattr(text, name, None), int)
+        ),
+        None,
+    )
+    if heads is None:  # a purely recurrent model
+        return 0
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * text.num_hidden_layers
+    layers = sum("attention" in kind and "linear" not in kind for kind in kinds)
+    if hasattr(text, "qk_nope_head_dim"):  # latent attention, which transformers caches unfolded
+        return int(layers * heads * (text.qk_nope_head_dim + text.qk_rope_head_dim + text.v_head_dim))
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return int(2 * layers * heads * head_size)

@@ -1,0 +1,97 @@
+"""A backbone: one loaded set of weights, asked for the logits of lanes."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arith.errors import OperandError
+from arith.operands.adapters import adapter_config, attach, unmixable
+from arith.runtime.backbone_stats import BackboneStats
+from arith.runtime.lane import Lane, LaneRequest
+from arith.runtime.lora import LaneAdapters, mix_adapters
+from arith.runtime.masks import MaskLayout, mask_layout
+from arith.runtime.probe import disagreement
+from arith.runtime.recompute import RecomputeBackbone
+from arith.runtime.slots import SlotBackbone
+
+__all__ = ["Backbone", "BackboneStats", "Lane", "LaneRequest", "make_backbone"]
+
+
+class Backbone(Protocol):
+    """Answers "these lanes, these new tokens: their logits" and owns its cache.
+
+    `context` is the most tokens a lane may have (None: no limit), `slower` says why lanes don't share their
+    forwards (None: they do). Logits are in the model's dtype, on `device`.
+    """
+
+    name: str
+    stats: BackboneStats
+    context: int | None
+    device: torch.device
+    slower: str | None
+
+    def open(self, requests: Sequence[LaneRequest]) -> tuple[list[Lane], list[Tensor]]:
+        """New lanes, and the logits `[keep, vocabulary]` of each (its last positions; not to be changed)."""
+        ...
+
+    def step(self, lanes: Sequence[Lane], tokens: Tensor) -> Tensor:
+        """One more token for each lane (int64 `[n]` on `device`); logits `[n, vocabulary]` in their order."""
+        ...
+
+    def close(self, lanes: Sequence[Lane]) -> None:
+        """End the lanes."""
+        ...
+
+    def reset(self) -> None:
+        """Forget every lane and free the memory of the cache."""
+        ...
+
+
+def make_backbone(model: PreTrainedModel, adapters: Sequence[str], vocabulary: int) -> Backbone:
+    """A backbone over `model`, which it changes and owns from now on, with `adapters` attached.
+
+    Logits are cut to the first `vocabulary` tokens. An adapter which can't share a forward has to be the only
+    one; all lanes then use it. Raises `OperandError` for an encoder-decoder, and for adapters that don't fit.
+    """
+    if model.config.is_encoder_decoder:
+        kind = f"{model.name_or_path} ({model.config.model_type})"
+        raise OperandError(f"{kind} is an encoder-decoder", "operands are causal language models")
+    adapters = list(dict.fromkeys(adapters))
+    lanes = _with_adapters(model, adapters)
+    layout = _slot_layout(model)
+    if isinstance(layout, str):
+        return RecomputeBackbone(model, vocabulary, lanes, slower=layout)
+    slots = SlotBackbone(model, vocabulary, layout, lanes)
+    some_adapter = None if None in lanes.known else next(iter(lanes.known))
+    reason = disagreement(slots, RecomputeBackbone(model, vocabulary, lanes, slower="a trial"), some_adapter)
+    return slots if reason is None else RecomputeBackbone(model, vocabulary, lanes, slower=reason)
+
+
+def _with_adapters(model: PreTrainedModel, adapters: list[str]) -> LaneAdapters:
+    if not adapters:
+        return LaneAdapters()
+    alone = next((adapter for adapter in adapters if unmixable(adapter) is not None), None)
+    if alone is None:
+        return mix_adapters(model, attach(model, adapters)[1])
+    if len(adapters) > 1:
+        raise OperandError(f"the adapter {alone} can't share a backbone with others: {unmixable(alone)}")
+    if getattr(adapter_config(alone), "alora_invocation_tokens", None):
+        raise OperandError(f"the adapter {alone} can't be an operand: {unmixable(alone)}")
+    attach(model, adapters)
+    return LaneAdapters(known=frozenset({alone}))
+
+
+def _slot_layout(model: PreTrainedModel) -> MaskLayout | str:
+    """The masks over slots for this model, or why they can't serve it as far as its class and config tell."""
+    parameters = inspect.signature(model.forward).parameters
+    if getattr(model, "_is_stateful", False) or "past_key_values" not in parameters:
+        return "it keeps a recurrent state in place of a KV cache"
+    if "position_ids" not in parameters:
+        return "its code takes no position_ids"
+    if not getattr(model, "_supports_attention_backend", False):
+        return "its attention code is of the older kind, which makes masks of its own"
+    return mask_layout(model.config)

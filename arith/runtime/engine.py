@@ -1,0 +1,263 @@
+"""The engine: a formula with its models loaded, ready to write and to score."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from arith.errors import OptionError
+from arith.language import Formula
+from arith.operands.llm import LLM
+from arith.operands.loading import context_window, end_ids, load_config, load_model, resolve_device
+from arith.operands.prompts import encode_continuation, turn_end
+from arith.operands.tokenizers import load_tokenizer
+from arith.operands.vocabulary import Member, common_vocabulary
+from arith.runtime.backbone import Backbone, make_backbone
+from arith.runtime.fusion import Fusion
+from arith.runtime.generation import Ending, Generation
+from arith.runtime.options import Sampling
+from arith.runtime.plan import Plan
+from arith.runtime.processors import Processors
+from arith.runtime.result import Piece, Result, Score
+from arith.runtime.row import PromptReader, Row, as_params, as_prompts, make_rows
+from arith.runtime.scoring import fuse_positions, score, teacher_forced
+from arith.runtime.stats import EngineStats
+from arith.runtime.stopping import Criteria, StopStrings
+from arith.runtime.text import TextDecoder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
+
+
+class Engine:
+    """Runs a formula.
+
+    `formula` is an operand, an expression of operands, or a bound `Formula`. Its models are loaded at once:
+    each distinct set of weights one time, on `device` (cuda, mps or cpu, the best one when None). `max_rows`
+    bounds the sequences in flight; when None it follows from the memory. Raises `FormulaError`,
+    `OperandError` or `PlanError` before loading whatever can be known before.
+    """
+
+    def __init__(self, formula: Any, *, max_rows: int | None = None, device: str | None = None):
+        if max_rows is not None and (
+            not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1
+        ):
+            raise OptionError(f"max_rows is {max_rows!r}: it has to be a whole number of at least 1")
+        self.formula = Formula.of(formula)
+        self.operands: dict[str, LLM] = self.formula.bound_operands()
+        self.device = resolve_device(device)
+        self.plan = Plan.of(self.operands, self.device, download=True)
+        distinct = dict.fromkeys(self.operands.values())
+        self._windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
+        self._end_ids = frozenset(token for operand in distinct for token in end_ids(operand))
+        members = {
+            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
+            for name, o in self.operands.items()
+        }
+        vocabulary = common_vocabulary(members)
+        self.notes = vocabulary.notes
+        self.plan.refuse_if_impossible()
+        self._max_rows = max_rows
+        self._backbones: dict[LLM, Backbone] = {}
+        for planned in self.plan.backbones:
+            model = load_model(planned.weights, self.device)
+            backbone = make_backbone(model, planned.adapters, vocabulary.size)
+            self._backbones.update((operand, backbone) for _, operand in planned.lanes)
+        self._fusion = Fusion(self.formula, self.operands, vocabulary.size, self.device)
+        self.stats = EngineStats(list(dict.fromkeys(self._backbones.values())))
+        self._busy = threading.Lock()
+
+    @property
+    def tokenizer(self) -> "PreTrainedTokenizerBase":
+        """The first operand's tokenizer, which writes the text of results."""
+        return load_tokenizer(next(iter(self.operands.values())))
+
+    def generate(self, prompts: Any, *, params: Any = None, **options: Any) -> list[Result]:
+        """Writes text for each prompt: the results in the order of the prompts, the samples of one next to
+        each other.
+
+        prompts: a list of texts, message lists or objects with `prompt` (or one of these by itself).
+        params: a dict of parameter values, or one such dict for each prompt.
+        options: those of `Sampling`, under transformers' names (`max_new_tokens`, `temperature`, `top_p`,
+        `seed`, …),
+            and `logits_processor`, `stopping_criteria` and `streamer` with transformers' objects.
+        """
+        found = list(self.as_completed(prompts, params=params, **options))
+        return sorted(found, key=lambda result: (result.index, result.sample))
+
+    def as_completed(
+        self, prompts: Any, *, params: Any = None, streamer: Any = None, **options: Any
+    ) -> Iterator[Result]:
+        """Like `generate`, but yields each result when its row ends."""
+        generation, sampling = self._start(prompts, params, options)
+        if streamer is not None and len(generation.waiting) > 1:
+            raise OptionError(
+                "a streamer takes one row", "give one prompt and num_return_sequences 1, or use `stream`"
+            )
+        return self._results(generation, sampling, streamer)
+
+    def _results(self, generation: Generation, sampling: Sampling, streamer: Any) -> Iterator[Result]:
+        if streamer is not None and generation.waiting:
+            streamer.put(torch.tensor([generation.waiting[0].prompt_ids[generation.first_operand]]))
+        with self._at_work():
+            for rows in generation.run():
+                for row in rows:
+                    if streamer is not None:
+                        streamer.put(torch.tensor([row.tokens[-1]]))
+                    if row.finish_reason is not None:
+                        yield self._result(row, sampling)
+        if streamer is not None:
+            streamer.end()
+
+    def stream(self, prompts: Any, *, params: Any = None, **options: Any) -> Iterator[Piece]:
+        """Like `generate`, but yields each row's text in pieces as it comes; a row's last piece has its
+        `result`."""
+        generation, sampling = self._start(prompts, params, options)
+        return self._pieces(generation, sampling)
+
+    def _pieces(self, generation: Generation, sampling: Sampling) -> Iterator[Piece]:
+        decoders = {row: TextDecoder(self.tokenizer) for row in generation.waiting}
+        with self._at_work():
+            for rows in generation.run():
+                for row in rows:
+                    token = row.tokens[-1]
+                    text = decoders[row].push(token)
+                    if row.finish_reason is None:
+                        yield Piece(row.index, row.sample, text, [token])
+                    else:
+                        text += decoders.pop(row).flush()
+                        yield Piece(row.index, row.sample, text, [token], self._result(row, sampling))
+
+    def score(self, prompts: Any, completions: Any, *, params: Any = None, end: bool = False) -> list[Score]:
+        """The exact log-likelihood of each completion after its prompt, under the formula and each operand.
+
+        A completion is a text, tokenised by itself, or a list of token ids. `end` adds the token that ends
+        the turn.
+        """
+        rows = self._given(prompts, completions, params, end)
+        return [
+            score(self._fusion, row, logits) for row, logits in self._teacher_forced(rows, keep_last=False)
+        ]
+
+    def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
+        """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
+        text, or a list of token ids; either may be empty)."""
+        rows = self._given(prompts, continuations, params, end=False)
+        found = [
+            fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
+            for row, logits in self._teacher_forced(rows, keep_last=True)
+        ]
+        return torch.cat(found) if found else torch.empty(0, self._fusion.vocabulary)
+
+    def _start(self, prompts: Any, params: Any, options: dict[str, Any]) -> tuple[Generation, Sampling]:
+        """A generation that is checked and rendered, but has run nothing."""
+        processor_list, criteria = (
+            options.pop("logits_processor", None),
+            options.pop("stopping_criteria", None),
+        )
+        sampling = Sampling.of(options)
+        prompts = as_prompts(prompts)
+        values = as_params(self.formula, params, len(prompts))
+        prompt_ids = PromptReader(self.operands, self._windows).read(prompts, [1] * len(prompts))
+        rows = make_rows(
+            self.formula, prompts, prompt_ids, values, sampling.num_return_sequences, sampling.seed
+        )
+        stop_strings = {
+            row: StopStrings(sampling.stop_strings, self.tokenizer) for row in rows if sampling.stop_strings
+        }
+        generation = Generation(
+            self._fusion,
+            self._backbones,
+            rows,
+            sampling,
+            Processors(sampling, processor_list, sampling.greedy),
+            Ending(self._end_ids, Criteria(criteria), self._windows),
+            stop_strings,
+            self._rows_at_once(rows, sampling.max_new_tokens),
+        )
+        return generation, sampling
+
+    def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
+        if self._max_rows is not None:
+            return self._max_rows
+        longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
+        return self.plan.rows_that_fit(longest + new_tokens, MOST_ROWS.get(self.device.type, 32))
+
+    def _result(self, row: Row, sampling: Sampling) -> Result:
+        assert row.finish_reason is not None
+        timings = {
+            "queued": row.started - row.queued,
+            "prefill": row.prefilled - row.started,
+            "decode": row.ended - row.prefilled,
+        }
+        text = self.tokenizer.decode(row.tokens, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return Result(
+            index=row.index,
+            sample=row.sample,
+            prompt=row.prompt,
+            seed=sampling.seed,
+            text=text,
+            token_ids=row.tokens,
+            finish_reason=row.finish_reason,
+            logprobs=row.logprobs,
+            timings=timings,
+        )
+
+    def _given(self, prompts: Any, texts: Any, params: Any, end: bool) -> list[Row]:
+        """Rows whose tokens are given: each prompt with its completion."""
+        prompts = as_prompts(prompts)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if len(prompts) != len(texts):
+            raise OptionError(f"there are {len(prompts)} prompts and {len(texts)} texts to go with them")
+        first = next(iter(self.operands.values()))
+        closing = [turn_end(first, self.tokenizer, end_ids(first))] if end else []
+        tokens = [[*self._token_ids(text, number), *closing] for number, text in enumerate(texts, start=1)]
+        values = as_params(self.formula, params, len(prompts))
+        reader = PromptReader(self.operands, self._windows)
+        prompt_ids = reader.read(prompts, [len(ids) for ids in tokens])
+        rows = make_rows(self.formula, prompts, prompt_ids, values, samples=1, seed=0)
+        for row, ids in zip(rows, tokens, strict=True):
+            row.tokens = ids
+        return rows
+
+    def _token_ids(self, text: Any, number: int) -> list[int]:
+        if isinstance(text, str):
+            return encode_continuation(self.tokenizer, text)
+        if not isinstance(text, Sequence | Tensor):
+            raise OptionError(f"text {number} has to be a text or a list of token ids, not {text!r}")
+        ids = [int(token) for token in text]
+        for token in ids:
+            if not 0 <= token < self._fusion.vocabulary:
+                raise OptionError(
+                    f"token {token} of text {number} is not in the vocabulary of {self._fusion.vocabulary}"
+                )
+        return ids
+
+    def _teacher_forced(
+        self, rows: Sequence[Row], keep_last: bool
+    ) -> Iterator[tuple[Row, Mapping[LLM, Tensor]]]:
+        longest = max((len(row.tokens) for row in rows), default=0)
+        together = self._rows_at_once(rows, longest)
+        with self._at_work():
+            for start in range(0, len(rows), together):
+                yield from teacher_forced(
+                    self._fusion, self._backbones, rows[start : start + together], keep_last
+                )
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """The engine's caches belong to one call at a time, and are given back at its end."""
+        if not self._busy.acquire(blocking=False):
+            raise OptionError("the engine is at work on another call", "finish or close that one first")
+        try:
+            yield
+        finally:
+            for backbone in dict.fromkeys(self._backbones.values()):
+                backbone.reset()
+            self._busy.release()

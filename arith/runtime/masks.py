@@ -1,0 +1,60 @@
+"""Attention masks over slots: who sees which position, for each kind of layer a model has."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True)
+class MaskLayout:
+    """The attention window of each kind of layer; None sees everything before it.
+
+    Models whose layers are of different kinds take a dict of masks, the others a plain mask. `additive`
+    masks hold 0 and the lowest number in place of True and False (eager attention adds them).
+    """
+
+    windows: dict[str, int | None]
+    additive: bool
+
+    def build(self, positions: Tensor, length: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+        """Masks `[rows, 1, tokens, length]` for tokens at `positions` `[rows, tokens]`."""
+        columns = torch.arange(length, device=positions.device)
+        by_window: dict[int | None, Tensor] = {}
+        for window in self.windows.values():
+            visible = columns <= positions[:, None, :, None]
+            if window is not None and window < length:
+                visible &= columns > positions[:, None, :, None] - window
+            by_window[window] = _added(visible, dtype) if self.additive else visible
+        if len(by_window) == 1:
+            return by_window.popitem()[1]
+        return {kind: by_window[window] for kind, window in self.windows.items()}
+
+
+def mask_layout(config: PretrainedConfig) -> MaskLayout | str:
+    """The layout for a model of this configuration, or why slots can't serve it."""
+    text = config.get_text_config()
+    implementation = getattr(text, "_attn_implementation", None)
+    if implementation not in ("sdpa", "eager"):
+        return f"its attention implementation is {implementation}"
+    if getattr(text, "attention_chunk_size", None) is not None:
+        return "it attends in chunks"
+    kinds = set(getattr(text, "layer_types", None) or ())
+    window = getattr(text, "sliding_window", None)
+    if not kinds:
+        kinds = {FULL if window is None else SLIDING}
+    strange = sorted(kinds - {FULL, SLIDING})
+    if strange:
+        return f"it has layers of the kind {strange[0]}"
+    if SLIDING in kinds and not isinstance(window, int):
+        return "its attention windows differ from layer to layer"
+    windows = {kind: window if kind == SLIDING else None for kind in sorted(kinds)}
+    return MaskLayout(windows, additive=implementation == "eager")
+
+
+def _added(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)

@@ -1,0 +1,39 @@
+"""A small trial at start: does a model give the same logits over slots as in a plain forward?"""
+
+import torch
+from torch import Tensor
+
+from arith.runtime.lane import LaneRequest
+from arith.runtime.recompute import RecomputeBackbone
+from arith.runtime.slots import SlotBackbone
+
+# Much longer and much shorter: whoever ignores a mask sees many keys that aren't the lane's own.
+_LENGTHS = (24, 3)
+# What model code raises that expects its own kind of cache or mask.
+_MISFITS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
+
+
+def disagreement(slots: SlotBackbone, plain: RecomputeBackbone, adapter: str | None) -> str | None:
+    """Why `slots` can't be used, found by a ragged prefill and a step of two lanes; None when all is well."""
+    try:
+        found = _trial(slots, adapter)
+    except torch.OutOfMemoryError:
+        raise
+    except _MISFITS as error:
+        return f"its code doesn't take our KV cache ({type(error).__name__}: {str(error).splitlines()[0]})"
+    finally:
+        slots.reset()
+        slots.stats.reset()
+    expected = _trial(plain, adapter)
+    exact = expected.dtype in (torch.float32, torch.float64)
+    difference = (found - expected).float().square().mean().sqrt()
+    spread = expected.float().std()
+    if difference <= (1e-3 if exact else 0.1) * spread + 1e-6:
+        return None
+    return "its logits over our KV cache differ from those of a plain forward"
+
+
+def _trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None) -> Tensor:
+    lanes, logits = backbone.open([LaneRequest(adapter, tuple(range(2, 2 + length))) for length in _LENGTHS])
+    following = torch.tensor([1, 2], device=backbone.device)
+    return torch.cat([*logits, backbone.step(lanes, following)])

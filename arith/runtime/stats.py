@@ -1,0 +1,46 @@
+"""What the backbones of an engine did since the last reset."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from arith.runtime.backbone import Backbone, BackboneStats
+
+
+class EngineStats(Mapping[str, "BackboneStats"]):
+    """The counts of each backbone by its name, and their sums."""
+
+    def __init__(self, backbones: "list[Backbone]"):
+        self._stats = {backbone.name: backbone.stats for backbone in backbones}
+
+    def __getitem__(self, name: str) -> "BackboneStats":
+        return self._stats[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stats)
+
+    def __len__(self) -> int:
+        return len(self._stats)
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes."""
+        return sum(stats.forwards for stats in self._stats.values())
+
+    @property
+    def tokens_run(self) -> int:
+        """Tokens that went through a model, padding included."""
+        return sum(stats.tokens_run for stats in self._stats.values())
+
+    @property
+    def tokens_useful(self) -> int:
+        """Tokens that had to go through a model: those run without the padding."""
+        return sum(stats.tokens_useful for stats in self._stats.values())
+
+    def reset(self) -> None:
+        """Counts from zero again."""
+        for stats in self._stats.values():
+            stats.reset()
+
+    def __repr__(self) -> str:
+        return f"EngineStats({self._stats})"

@@ -1,0 +1,48 @@
+"""The command line in this process, and specifications over the tiny models."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from arith.cli import app
+
+Arith = Callable[..., Result]
+Spec = Callable[..., Path]
+
+
+@pytest.fixture
+def arith() -> Arith:
+    """`arith("check", path, stdin="…")` runs the command: exit_code, stdout, stderr. A bug raises."""
+
+    def run(*words: object, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(app, [str(word) for word in words], input=stdin, catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def spec(tmp_path: Path, tiny_llama: str) -> Spec:
+    """`spec(formula, operand={…}, …, params={…})` writes a specification over tiny models: its path."""
+
+    def write(
+        formula: str = "base",
+        *,
+        params: dict[str, float] | None = None,
+        sampling: dict[str, object] | None = None,
+        **operands: dict[str, object],
+    ) -> Path:
+        content = {
+            "formula": formula,
+            "defaults": {"model": tiny_llama, "template": "{prompt}"},
+            "operands": operands or {"base": {}},
+            "params": params or {},
+            "sampling": sampling or {"max_new_tokens": 8},
+        }
+        path = tmp_path / "spec.yaml"
+        path.write_text(json.dumps(content, indent=1))  # JSON is YAML
+        return path
+
+    return write

@@ -1,0 +1,73 @@
+"""The commands that run no model: check, operators, schema."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from arith.language.operators import REGISTRY
+from tests.cli.conftest import Arith, Spec
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_passes_check_with_no_network(arith: Arith, path: Path) -> None:
+    result = arith("check", path)
+    assert result.exit_code == 0, result.stderr
+
+
+def test_check_tells_that_a_model_is_not_on_this_machine(arith: Arith, spec: Spec) -> None:
+    result = arith("check", spec(base={"model": "no-such-org/no-such-model"}))
+    assert result.exit_code == 0, result.stderr
+    assert "not on this machine" in result.stdout and "no-such-org/no-such-model" in result.stdout
+
+
+def test_check_tells_the_lanes_of_each_backbone(arith: Arith, spec: Spec, tiny_llama_other: str) -> None:
+    path = spec("a - b + alpha*c", a={}, b={"template": "Q: {prompt}"}, c={"model": tiny_llama_other})
+    result = arith("check", path)
+    assert result.exit_code == 0, result.stderr
+    assert "2 lanes" in result.stdout and "1 lane" in result.stdout and "alpha" in result.stdout
+
+
+def test_check_tells_what_is_declared_in_vain_and_what_is_still_open(arith: Arith, spec: Spec) -> None:
+    result = arith("check", spec("a + alpha*a", a={}, b={}, params={"beta": 1.0}))
+    assert result.exit_code == 0, result.stderr
+    assert "not used by the formula: b" in result.stdout and "not used by the formula: beta" in result.stdout
+    assert "parameter alpha: to be given" in result.stdout
+
+
+def test_check_reads_no_weights(spec: Spec, smollm: str, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    command = [
+        sys.executable,
+        "-c",
+        "from arith.cli import main; main()",
+        "check",
+        spec(base={"model": smollm}),
+    ]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "MiB" in done.stdout
+    assert not list(cache.rglob("*.safetensors"))
+
+
+def test_operators_lists_each_name_of_the_registry(arith: Arith) -> None:
+    listed = arith("operators").stdout
+    assert all(any(line.split()[:1] == [name] for line in listed.splitlines()) for name in REGISTRY)
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY))
+def test_an_operator_is_told_with_its_signature_and_example(arith: Arith, name: str) -> None:
+    told = arith("operators", name).stdout
+    assert REGISTRY[name].signature in told and REGISTRY[name].example in told
+
+
+def test_schema_is_one_json_document_that_names_every_key(arith: Arith) -> None:
+    schema = json.loads(arith("schema").stdout)
+    assert set(schema["properties"]) == {"formula", "operands", "defaults", "params", "sampling"}
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,80 @@
+"""Estimates made from configurations, compared with what loaded models and their caches take."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from arith.errors import OperandError
+from arith.operands import LLM
+from arith.operands.adapters import attach
+from arith.operands.loading import load_model
+from arith.operands.memory import MemoryEstimate, estimate
+
+CPU = torch.device("cpu")
+
+
+def bytes_of(model: torch.nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("fixture", ["tiny_llama", "tiny_gpt2", "tiny_mistral_sliding", "tiny_llama_padded"])
+def test_the_estimate_is_what_the_model_and_its_cache_take(
+    fixture: str, dtype: str, request: pytest.FixtureRequest
+) -> None:
+    weights = LLM(request.getfixturevalue(fixture), dtype=dtype).weights
+    model: Any = load_model(weights, CPU)
+    with torch.inference_mode():
+        cache = model(torch.tensor([[1, 2, 3, 4, 5]]), use_cache=True).past_key_values
+    cached = sum(
+        part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values)
+    )
+    assert estimate(weights, []) == MemoryEstimate(bytes_of(model), cached // 5, model.dtype)
+
+
+def test_a_recurrent_model_has_no_cache_that_grows(tiny_mamba: str) -> None:
+    weights = LLM(tiny_mamba).weights
+    assert estimate(weights, []) == MemoryEstimate(bytes_of(load_model(weights, CPU)), 0, torch.float32)
+
+
+def test_adapters_count_in_the_dtype_of_the_model(tiny_llama: str, lora_a: str, lora_b: str) -> None:
+    weights = LLM(tiny_llama, dtype="bfloat16").weights
+    model, _ = attach(load_model(weights, CPU), [lora_a, lora_b])
+    memory = estimate(weights, [lora_a, lora_b])
+    assert memory is not None
+    assert memory.weights_bytes == bytes_of(model)
+
+
+def test_quantised_weights_count_by_their_bits(tiny_llama: str) -> None:
+    """Linear layers but the head: 2 · (2·32·32 + 2·16·32 + 3·32·64) = 18,432 weights at 1 or 4.5/8 bytes."""
+    plain = estimate(LLM(tiny_llama).weights, [])
+    assert plain is not None
+    for quantization, size in (("8bit", 18432), ("4bit", 10368)):
+        memory = estimate(LLM(tiny_llama, quantization=quantization).weights, [])
+        assert memory is not None
+        assert plain.weights_bytes - memory.weights_bytes == 4 * 18432 - size
+
+
+def test_a_folder_without_weights_has_no_estimate(tiny_llama: str, tmp_path: Path) -> None:
+    shutil.copy(Path(tiny_llama) / "config.json", tmp_path)
+    assert estimate(LLM(str(tmp_path)).weights, []) is None
+
+
+def test_a_missing_folder_is_an_error(tiny_llama: str) -> None:
+    with pytest.raises(OperandError, match="no model folder at"):
+        estimate(LLM("./nowhere").weights, [])
+    with pytest.raises(OperandError, match="no adapter folder at"):
+        estimate(LLM(tiny_llama).weights, ["./nowhere"])
+
+
+def test_the_demo_model_is_estimated_without_converting_it(
+    smollm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """134,515,008 float32 weights; 30 layers of 3 key-value heads of 64."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    expected = MemoryEstimate(134_515_008 * 4, 2 * 30 * 3 * 64 * 4, torch.float32)
+    assert estimate(LLM(smollm).weights, []) == expected
+    assert list(tmp_path.iterdir()) == []

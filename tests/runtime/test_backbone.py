@@ -1,0 +1,261 @@
+"""Backbones against plain forwards of the same model without any cache."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from arith.errors import OperandError, PromptError
+from arith.operands.llm import LLM
+from arith.operands.loading import load_model
+from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
+from arith.runtime.recompute import RecomputeBackbone
+from arith.runtime.slots import SlotBackbone
+
+CPU = torch.device("cpu")
+
+
+def load(path: str) -> Any:
+    return load_model(LLM(path).weights, CPU)
+
+
+def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
+    generator = torch.Generator().manual_seed(1000 * length + seed)
+    return tuple(torch.randint(0, 256, (length,), generator=generator).tolist())
+
+
+class Plain:
+    """The reference: the whole sequence in one forward, without a cache."""
+
+    def __init__(self, path: str, vocabulary: int = 270):
+        self.model = load(path)
+        self.vocabulary = vocabulary
+
+    @torch.inference_mode()
+    def __call__(self, tokens: Sequence[int], keep: int = 1) -> Tensor:
+        logits: Tensor = self.model(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits
+        return logits[0, -keep:, : self.vocabulary]
+
+
+def check(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
+
+
+def check_step(backbone: Backbone, plain: Plain, lanes: list[Lane], seed: int) -> None:
+    """One step of the lanes, each row of it against the plain forward."""
+    tokens = torch.tensor(prompt(len(lanes), seed))
+    logits = backbone.step(lanes, tokens)
+    assert logits.shape == (len(lanes), plain.vocabulary)
+    for lane, token, row in zip(lanes, tokens.tolist(), logits, strict=True):
+        assert lane.tokens[-1] == token
+        check(row[None], plain(lane.tokens))
+
+
+@pytest.fixture(params=["tiny_llama", "tiny_gpt2", "tiny_mistral_sliding"])
+def slotted(request: pytest.FixtureRequest) -> tuple[SlotBackbone, Plain]:
+    path = request.getfixturevalue(request.param)
+    backbone = make_backbone(load(path), [], 270)
+    assert isinstance(backbone, SlotBackbone)
+    assert backbone.slower is None
+    return backbone, Plain(path)
+
+
+def test_ragged_lanes_equal_plain_forwards(slotted: tuple[SlotBackbone, Plain]) -> None:
+    backbone, plain = slotted
+    requests = [
+        LaneRequest(None, prompt(length), keep) for length, keep in ((3, 1), (40, 7), (41, 41), (1, 1))
+    ]
+    lanes, logits = backbone.open(requests)
+    for request, found in zip(requests, logits, strict=True):
+        assert found.shape == (request.keep, 270)
+        check(found, plain(request.tokens, request.keep))
+    for seed in range(3):
+        check_step(backbone, plain, lanes, seed)
+
+
+def test_lanes_may_leave_and_enter_in_any_order(slotted: tuple[SlotBackbone, Plain]) -> None:
+    backbone, plain = slotted
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 9, 20, 3, 12, 30)])
+    check_step(backbone, plain, lanes, 0)
+    backbone.close([lanes[4], lanes[0], lanes[2]])
+    left = [lanes[5], lanes[1], lanes[3]]
+    check_step(backbone, plain, left, 1)
+    entering, logits = backbone.open([LaneRequest(None, prompt(17)), LaneRequest(None, prompt(6))])
+    check(logits[0], plain(prompt(17)))
+    check(logits[1], plain(prompt(6)))
+    check_step(backbone, plain, [entering[1], *left, entering[0]], 2)
+    backbone.close([*left, entering[0]])
+    check_step(backbone, plain, [entering[1]], 3)
+
+
+def test_steps_of_some_lanes_leave_the_others_as_they_were(slotted: tuple[SlotBackbone, Plain]) -> None:
+    backbone, plain = slotted
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 9, 20, 3, 12)])
+    for seed, chosen in enumerate(([1, 2], [4, 0], [0, 2, 4], [3, 0, 1], [2], [4, 3, 2, 1, 0])):
+        check_step(backbone, plain, [lanes[one] for one in chosen], seed)
+
+
+def test_the_pool_grows_without_changing_a_result(slotted: tuple[SlotBackbone, Plain]) -> None:
+    backbone, plain = slotted
+    lanes, _ = backbone.open([LaneRequest(None, prompt(250)), LaneRequest(None, prompt(10))])
+    for seed in range(10):
+        check_step(backbone, plain, lanes, seed)
+    more, logits = backbone.open([LaneRequest(None, prompt(300 + length)) for length in range(5)])
+    for lane, found in zip(more, logits, strict=True):
+        check(found, plain(lane.tokens))
+    check_step(backbone, plain, [*lanes, *more], 10)
+
+
+def test_prompts_longer_than_a_chunk_equal_plain_forwards(new_llama: Any) -> None:
+    path = new_llama("tiny_llama_long", seed=21, max_position_embeddings=2048)
+    backbone, plain = make_backbone(load(path), [], 270), Plain(path)
+    requests = [LaneRequest(None, prompt(length), 20) for length in (520, 1100, 1105, 515)]
+    lanes, logits = backbone.open(requests)
+    for request, found in zip(requests, logits, strict=True):
+        check(found, plain(request.tokens, 20))
+    check_step(backbone, plain, lanes, 0)
+
+
+def test_padding_is_under_two_percent_of_the_tokens(tiny_llama: str) -> None:
+    backbone = make_backbone(load(tiny_llama), [], 270)
+    backbone.open(
+        [LaneRequest(None, prompt(length, seed)) for seed, length in enumerate((100, 7, 99, 350, 64, 98))]
+    )
+    assert backbone.stats.tokens_useful == 100 + 7 + 99 + 350 + 64 + 98
+    assert backbone.stats.tokens_run <= 1.02 * backbone.stats.tokens_useful
+    assert backbone.stats.forwards == 4
+
+
+def test_a_step_is_one_forward_without_padding(tiny_llama: str) -> None:
+    backbone = make_backbone(load(tiny_llama), [], 270)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 90, 20)])
+    backbone.stats.reset()
+    for _ in range(4):
+        backbone.step(lanes, torch.tensor([1, 2, 3]))
+    assert (backbone.stats.forwards, backbone.stats.tokens_run, backbone.stats.tokens_useful) == (4, 12, 12)
+
+
+def test_only_the_logits_asked_for_are_computed(tiny_llama: str) -> None:
+    model = load(tiny_llama)
+    backbone = make_backbone(model, [], 270)
+    shapes: list[torch.Size] = []
+    model.lm_head.register_forward_hook(lambda _head, _inputs, output: shapes.append(output.shape))
+    backbone.open([LaneRequest(None, prompt(200)), LaneRequest(None, prompt(200, 1), 3)])
+    assert [shape[1] for shape in shapes] == [3]
+
+
+def test_logits_are_cut_to_the_vocabulary(tiny_llama_padded: str) -> None:
+    backbone = make_backbone(load(tiny_llama_padded), [], 271)
+    lanes, logits = backbone.open([LaneRequest(None, prompt(4))])
+    assert logits[0].shape == (1, 271)
+    assert backbone.step(lanes, torch.tensor([1])).shape == (1, 271)
+
+
+def test_layers_of_two_kinds_get_a_mask_each(tiny_llama: str, tmp_path: Any) -> None:
+    import transformers
+
+    config_class: Any = transformers.Gemma3TextConfig
+    builder: Any = transformers.AutoModelForCausalLM
+    config = config_class(
+        vocab_size=270, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, sliding_window=8,
+        sliding_window_pattern=2, initializer_range=0.5, final_logit_softcapping=30.0,
+    )  # fmt: skip
+    assert set(config.layer_types) == {"sliding_attention", "full_attention"}
+    torch.manual_seed(0)
+    model = builder.from_config(config, dtype=torch.float32)
+    model.eval().save_pretrained(tmp_path)
+    backbone, plain = make_backbone(model, [], 270), Plain(str(tmp_path))
+    assert isinstance(backbone, SlotBackbone)
+    requests = [LaneRequest(None, prompt(length), 2) for length in (3, 40, 30)]
+    lanes, logits = backbone.open(requests)
+    for request, found in zip(requests, logits, strict=True):
+        check(found, plain(request.tokens, 2))
+    for seed in range(3):
+        check_step(backbone, plain, lanes, seed)
+
+
+def test_a_recurrent_model_is_recomputed(tiny_mamba: str) -> None:
+    backbone, plain = make_backbone(load(tiny_mamba), [], 270), Plain(tiny_mamba)
+    assert isinstance(backbone, RecomputeBackbone)
+    assert backbone.slower == "it keeps a recurrent state in place of a KV cache"
+    requests = [LaneRequest(None, prompt(length), keep) for length, keep in ((3, 1), (40, 7))]
+    lanes, logits = backbone.open(requests)
+    for request, found in zip(requests, logits, strict=True):
+        check(found, plain(request.tokens, request.keep))
+    check_step(backbone, plain, lanes[::-1], 0)
+    backbone.close(lanes[:1])
+    check_step(backbone, plain, lanes[1:], 1)
+
+
+def test_a_model_that_ignores_the_mask_is_found_and_recomputed(tiny_llama: str) -> None:
+    model = load(tiny_llama)
+    for layer in model.model.layers:
+        attend = layer.self_attn.forward
+        layer.self_attn.forward = (
+            lambda *args, attend=attend, attention_mask=None, past_key_values=None, **kwargs: attend(
+                *args,
+                attention_mask=None if past_key_values is not None else attention_mask,
+                past_key_values=past_key_values,
+                **kwargs,
+            )
+        )
+    backbone = make_backbone(model, [], 270)
+    assert isinstance(backbone, RecomputeBackbone)
+    assert backbone.slower == "its logits over our KV cache differ from those of a plain forward"
+
+
+def test_an_encoder_decoder_is_refused_by_name() -> None:
+    import transformers
+
+    config_class: Any = transformers.T5Config
+    model = transformers.T5ForConditionalGeneration(
+        config_class(
+            vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
+        )
+    )
+    with pytest.raises(OperandError, match=r"t5.*encoder-decoder"):
+        make_backbone(model, [], 32)
+
+
+@pytest.mark.parametrize("model", ["tiny_llama", "tiny_gpt2"])
+def test_a_lane_fills_the_context_window_and_no_more(model: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(model)
+    backbone, plain = make_backbone(load(path), [], 270), Plain(path)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(511)), LaneRequest(None, prompt(506))])
+    check_step(backbone, plain, lanes, 0)
+    with pytest.raises(PromptError, match=r"513 tokens .* context window .*512"):
+        backbone.step(lanes, torch.tensor([1, 2]))
+    with pytest.raises(PromptError, match="600 tokens"):
+        backbone.open([LaneRequest(None, prompt(600))])
+
+
+def test_a_closed_lane_cannot_be_stepped(tiny_llama: str) -> None:
+    backbone = make_backbone(load(tiny_llama), [], 270)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(5)), LaneRequest(None, prompt(6))])
+    backbone.close(lanes[:1])
+    with pytest.raises(ValueError, match="isn't open"):
+        backbone.step(lanes, torch.tensor([1, 2]))
+
+
+def test_reset_frees_the_pool_and_starts_afresh(tiny_llama: str) -> None:
+    backbone, plain = make_backbone(load(tiny_llama), [], 270), Plain(tiny_llama)
+    assert isinstance(backbone, SlotBackbone)
+    backbone.open([LaneRequest(None, prompt(50))])
+    backbone.reset()
+    assert not backbone._cache.pools
+    backbone.stats.reset()
+    lanes, logits = backbone.open([LaneRequest(None, prompt(50))])
+    check(logits[0], plain(prompt(50)))
+    assert backbone.stats.tokens_run == 50
+    check_step(backbone, plain, lanes, 0)
+
+
+def test_bfloat16_stays_bfloat16(tiny_llama: str) -> None:
+    model = load_model(LLM(tiny_llama, dtype="bfloat16").weights, CPU)
+    backbone = make_backbone(model, [], 270)
+    assert isinstance(backbone, SlotBackbone)
+    lanes, logits = backbone.open([LaneRequest(None, prompt(30)), LaneRequest(None, prompt(5))])
+    assert logits[0].dtype == backbone.step(lanes, torch.tensor([1, 2])).dtype == torch.bfloat16

@@ -1,0 +1,89 @@
+"""The choice of a token: an exact draw from the softmax of the scores, the same alone and in a batch."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from arith.runtime.noise import exponential_noise, row_key
+from arith.runtime.sampler import choose
+
+# The 0.999 quantile of the chi-square distribution, by degrees of freedom.
+LIMIT = {4: 18.47, 7: 24.32, 9: 27.88}
+
+
+def draws(scores: Tensor, count: int, *, step: int = 0) -> Tensor:
+    """Tokens that `count` rows with the scores `[vocab]` choose under one seed."""
+    keys = [row_key(7, '"a prompt"', 0, sample) for sample in range(count)]
+    noise = exponential_noise(keys, [step] * count, len(scores), torch.device("cpu"))
+    return choose(scores.expand(count, -1), noise)
+
+
+def chi_square(tokens: Tensor, probabilities: Tensor) -> float:
+    counts = torch.bincount(tokens, minlength=len(probabilities)).double()
+    expected = probabilities.double() * len(tokens)
+    possible = expected > 0
+    assert int(counts[~possible].sum()) == 0
+    return float(((counts - expected) ** 2 / expected)[possible].sum())
+
+
+@pytest.mark.parametrize("step", [0, 1, 500])
+def test_samples_follow_the_softmax(step: int) -> None:
+    scores = torch.tensor([0.0, -1.0, -0.5, -2.0, 1.0, -3.0, 0.2, -5.0])
+    assert chi_square(draws(scores, 20_000, step=step), scores.softmax(-1)) < LIMIT[7]
+
+
+def test_samples_of_one_row_over_its_steps_follow_the_softmax() -> None:
+    scores = torch.linspace(-2, 1, 10)
+    steps = list(range(20_000))
+    noise = exponential_noise([row_key(0, '"x"', 0, 0)] * len(steps), steps, 10, torch.device("cpu"))
+    assert chi_square(choose(scores.expand(len(steps), -1), noise), scores.softmax(-1)) < LIMIT[9]
+
+
+def test_tokens_outside_the_support_are_never_drawn() -> None:
+    outside = float("-inf")
+    scores = torch.tensor([outside, 0.3, outside, -0.7, -1.1, 0.9, -0.2, outside])
+    assert chi_square(draws(scores, 20_000), scores.softmax(-1)) < LIMIT[4]
+
+
+def test_a_row_with_one_token_chooses_it() -> None:
+    scores = torch.full((300,), float("-inf"))
+    scores[123] = -9.0
+    assert set(draws(scores, 5000).tolist()) == {123}
+
+
+def test_adding_a_number_to_a_row_changes_no_draw() -> None:
+    scores = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(draws(scores, 2000), draws(scores - 64, 2000))
+
+
+def test_low_scores_are_still_ordered() -> None:
+    """At temperature 0.01 every exp(score) underflows to 0."""
+    scores = torch.tensor([-300.0, -299.0, -301.0, -300.5, -299.5])
+    assert chi_square(draws(scores, 20_000), scores.double().softmax(-1)) < LIMIT[4]
+
+
+@pytest.mark.parametrize("vocabulary", [7, 271, 49153])
+def test_a_row_chooses_the_same_alone_and_in_a_batch(vocabulary: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scores = torch.randn(12, vocabulary, generator=generator).log_softmax(-1)
+    keys, steps = [row_key(0, '"p"', 0, row) for row in range(12)], list(range(12))
+    together = choose(scores, exponential_noise(keys, steps, vocabulary, torch.device("cpu")))
+    for row in range(12):
+        one = slice(row, row + 1)
+        noise = exponential_noise(keys[one], steps[one], vocabulary, torch.device("cpu"))
+        assert choose(scores[one], noise).tolist() == [int(together[row])]
+
+
+def test_without_noise_the_most_likely_token_is_chosen() -> None:
+    scores = torch.tensor([[0.0, 2.0, 2.0, 1.0], [float("-inf"), -8.0, -9.0, float("-inf")]])
+    chosen = choose(scores, None)
+    assert chosen.dtype == torch.int64
+    assert chosen.tolist() == [1, 1]
+
+
+def test_neither_scores_nor_noise_are_written_to() -> None:
+    scores, noise = torch.randn(3, 20), torch.rand(3, 20) + 0.1
+    before = scores.clone(), noise.clone()
+    choose(scores, noise)
+    assert torch.equal(scores, before[0])
+    assert torch.equal(noise, before[1])

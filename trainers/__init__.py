@@ -1,0 +1,1 @@
+"""From preference data to operands: what a formula names is trained here."""
