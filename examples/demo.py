@@ -17,7 +17,7 @@ FORMULA = "a*plain + b*child - w*adult"
 SETTINGS = {
     "plain": {"a": 1, "b": 0, "w": 0},
     "child - 0.3*adult": {"a": 0, "b": 1, "w": 0.3},
-    "child": {"a": 0, "b": 1, "w": 0},
+    "child - 0*adult": {"a": 0, "b": 1, "w": 0},
     "child - 0.6*adult": {"a": 0, "b": 1, "w": 0.6},
 }
 

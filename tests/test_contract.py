@@ -14,7 +14,7 @@ HEAVY = frozenset({"torch", "transformers", "peft", "datasets", "accelerate", "g
 # Each stage, and the stages and heavy packages that it may import. A module's stage is the longest that fits.
 STAGES: dict[str, set[str]] = {
     "grammar": {"lark"},
-    "arith.errors": set(),
+    "arith.errors": {"grammar"},
     "arith.language": {"torch", "grammar", "arith.errors"},
     "arith.operands": {"torch", "transformers", "peft", "gguf", "grammar", "arith.errors", "arith.language"},
     "arith.runtime.options": {"grammar", "arith.errors"},

@@ -69,7 +69,7 @@ class Engine:
             backbone = make_backbone(model, planned.adapters, vocabulary.size)
             self._backbones.update((operand, backbone) for _, operand in planned.lanes)
         self._fusion = Fusion(self.formula, self.operands, vocabulary.size, self.device)
-        self.stats = EngineStats(list(dict.fromkeys(self._backbones.values())))
+        self.stats = EngineStats(self.plan, self._backbones)
         self._busy = threading.Lock()
 
     @property
@@ -139,7 +139,7 @@ class Engine:
         A completion is a text, tokenised by itself, or a list of token ids. `end` adds the token that ends
         the turn.
         """
-        rows = self._given(prompts, completions, params, end)
+        rows = self._given(prompts, completions, params, end=end, behind=False)
         return [
             score(self._fusion, row, logits) for row, logits in self._teacher_forced(rows, keep_last=False)
         ]
@@ -147,7 +147,7 @@ class Engine:
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
         text, or a list of token ids; either may be empty)."""
-        rows = self._given(prompts, continuations, params, end=False)
+        rows = self._given(prompts, continuations, params, end=False, behind=True)
         found = [
             fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
             for row, logits in self._teacher_forced(rows, keep_last=True)
@@ -163,9 +163,15 @@ class Engine:
         sampling = Sampling.of(options)
         prompts = as_prompts(prompts)
         values = as_params(self.formula, params, len(prompts))
-        prompt_ids = PromptReader(self.operands, self._windows).read(prompts, [1] * len(prompts))
+        prompt_ids = PromptReader(self.operands, self._windows).read(prompts, [0] * len(prompts))
         rows = make_rows(
-            self.formula, prompts, prompt_ids, values, sampling.num_return_sequences, sampling.seed
+            self.formula,
+            self.operands,
+            prompts,
+            prompt_ids,
+            values,
+            sampling.num_return_sequences,
+            sampling.seed,
         )
         stop_strings = {
             row: StopStrings(sampling.stop_strings, self.tokenizer) for row in rows if sampling.stop_strings
@@ -209,8 +215,9 @@ class Engine:
             timings=timings,
         )
 
-    def _given(self, prompts: Any, texts: Any, params: Any, end: bool) -> list[Row]:
-        """Rows whose tokens are given: each prompt with its completion."""
+    def _given(self, prompts: Any, texts: Any, params: Any, *, end: bool, behind: bool) -> list[Row]:
+        """Rows whose tokens are given: each prompt with its text. The last token runs only if what is behind
+        it is asked."""
         prompts = as_prompts(prompts)
         texts = [texts] if isinstance(texts, str) else list(texts)
         if len(prompts) != len(texts):
@@ -220,8 +227,8 @@ class Engine:
         tokens = [[*self._token_ids(text, number), *closing] for number, text in enumerate(texts, start=1)]
         values = as_params(self.formula, params, len(prompts))
         reader = PromptReader(self.operands, self._windows)
-        prompt_ids = reader.read(prompts, [len(ids) for ids in tokens])
-        rows = make_rows(self.formula, prompts, prompt_ids, values, samples=1, seed=0)
+        prompt_ids = reader.read(prompts, [len(ids) if behind else max(0, len(ids) - 1) for ids in tokens])
+        rows = make_rows(self.formula, self.operands, prompts, prompt_ids, values, samples=1, seed=0)
         for row, ids in zip(rows, tokens, strict=True):
             row.tokens = ids
         return rows
@@ -246,9 +253,7 @@ class Engine:
         together = self._rows_at_once(rows, longest)
         with self._at_work():
             for start in range(0, len(rows), together):
-                yield from teacher_forced(
-                    self._fusion, self._backbones, rows[start : start + together], keep_last
-                )
+                yield from teacher_forced(self._backbones, rows[start : start + together], keep_last)
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

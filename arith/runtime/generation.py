@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from arith.operands.llm import LLM
 from arith.runtime.backbone import Backbone
 from arith.runtime.fusion import Fused, Fusion
-from arith.runtime.lane import Lane, LaneRequest
+from arith.runtime.lane import LaneRequest
 from arith.runtime.noise import exponential_noise
 from arith.runtime.options import Sampling
 from arith.runtime.processors import Processors
@@ -20,6 +20,7 @@ from arith.runtime.sampler import choose
 from arith.runtime.stopping import Criteria, StopStrings
 
 LaneLogits = Mapping[LLM, tuple[Sequence[int], Tensor]]
+RunLanes = Callable[[Backbone, Sequence[tuple[Row, LLM]]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,9 @@ class Generation:
         max_rows: int,
     ):
         self.fusion = fusion
-        self.backbones = backbones
+        self.grouped: dict[Backbone, list[LLM]] = {}
+        for operand, backbone in backbones.items():
+            self.grouped.setdefault(backbone, []).append(operand)
         self.waiting = deque(rows)
         self.active: list[Row] = []
         self.sampling = sampling
@@ -60,64 +63,67 @@ class Generation:
     def run(self) -> Iterator[list[Row]]:
         """Yields, whenever rows got a token, these rows; a row whose `finish_reason` is set comes for the
         last time."""
-        with torch.inference_mode():
-            while self.waiting or self.active:
-                if self.waiting and len(self.active) < self.max_rows:
-                    yield self.admit()
-                elif self.active:
-                    yield self.step()
+        while self.waiting or self.active:
+            if self.waiting and len(self.active) < self.max_rows:
+                yield self.admit()
+            elif self.active:
+                yield self.step()
 
+    @torch.inference_mode()
     def admit(self) -> list[Row]:
         """Fills the free slots: prefills the rows that enter and gives them their first token."""
-        entering = [
-            self.waiting.popleft() for _ in range(min(self.max_rows - len(self.active), len(self.waiting)))
-        ]
+        free = self.max_rows - len(self.active)
+        entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
         started = time.perf_counter()
-        logits: dict[LLM, tuple[Sequence[int], Tensor]] = {}
-        for backbone, operands in self._by_backbone().items():
-            places = [(row, operand) for operand in operands for row in self._having(entering, operand)]
-            if not places:
-                continue
-            requests = [LaneRequest(operand.adapter, row.prompt_ids[operand]) for row, operand in places]
-            lanes, parts = backbone.open(requests)
-            for (row, operand), lane in zip(places, lanes, strict=True):
-                row.lanes[operand] = lane
-            for operand in operands:
-                of_operand = [part for (_, one), part in zip(places, parts, strict=True) if one == operand]
-                if of_operand:
-                    logits[operand] = (self._chosen(entering, operand), torch.cat(of_operand))
         self.active += entering
-        fused = self.fusion.fuse(entering, logits)
-        self.advance(entering, fused)
+        self.advance(entering, self.fusion.fuse(entering, self.run_lanes(entering, self.prefill)))
         for row in entering:
             row.started, row.prefilled = started, time.perf_counter()
         self.let_go(entering)
         return entering
 
+    @torch.inference_mode()
     def step(self) -> list[Row]:
         """One more token for every row in flight: one forward of each backbone."""
         rows = list(self.active)
-        logits: dict[LLM, tuple[Sequence[int], Tensor]] = {}
-        for backbone, operands in self._by_backbone().items():
-            lanes: list[Lane] = []
-            last: list[int] = []
-            counts = {}
-            for operand in operands:
-                having = self._having(rows, operand)
-                counts[operand] = len(having)
-                lanes += [row.lanes[operand] for row in having]
-                last += [row.tokens[-1] for row in having]
-            if not lanes:
-                continue
-            parts = backbone.step(lanes, torch.tensor(last, device=backbone.device)).split(
-                list(counts.values())
-            )
-            for operand, part in zip(operands, parts, strict=True):
-                if counts[operand]:
-                    logits[operand] = (self._chosen(rows, operand), part)
-        self.advance(rows, self.fusion.fuse(rows, logits))
+        self.advance(rows, self.fusion.fuse(rows, self.run_lanes(rows, self.decode)))
         self.let_go(rows)
         return rows
+
+    def run_lanes(self, rows: Sequence[Row], run: RunLanes) -> LaneLogits:
+        """For each operand the rows that need it, and their logits: the lanes of a backbone run together."""
+        logits: dict[LLM, tuple[Sequence[int], Tensor]] = {}
+        for backbone, operands in self.grouped.items():
+            chosen = [
+                [number for number, row in enumerate(rows) if operand in row.needed] for operand in operands
+            ]
+            lanes = [
+                (rows[number], operand)
+                for operand, some in zip(operands, chosen, strict=True)
+                for number in some
+            ]
+            if not lanes:
+                continue
+            parts = torch.split_with_sizes(run(backbone, lanes), [len(some) for some in chosen])
+            logits.update(
+                {o: (some, part) for o, some, part in zip(operands, chosen, parts, strict=True) if some}
+            )
+        return logits
+
+    @staticmethod
+    def prefill(backbone: Backbone, lanes: Sequence[tuple[Row, LLM]]) -> Tensor:
+        """Opens the lanes on their prompts; the logits `[lanes, vocab]` of the first tokens."""
+        requests = [LaneRequest(operand.adapter, row.prompt_ids[operand]) for row, operand in lanes]
+        opened, logits = backbone.open(requests)
+        for (row, operand), lane in zip(lanes, opened, strict=True):
+            row.lanes[operand] = lane
+        return torch.cat(logits)
+
+    @staticmethod
+    def decode(backbone: Backbone, lanes: Sequence[tuple[Row, LLM]]) -> Tensor:
+        """Runs each row's last token; the logits `[lanes, vocab]` of the next."""
+        last = torch.tensor([row.tokens[-1] for row, _ in lanes], device=backbone.device)
+        return backbone.step([row.lanes[operand] for row, operand in lanes], last)
 
     def advance(self, rows: Sequence[Row], fused: Fused) -> None:
         """Chooses each row's token and notes it with its log-probabilities: one transfer to the host."""
@@ -134,22 +140,12 @@ class Generation:
         table = torch.stack([tokens.double(), *(values.double() for values in figures.values())]).tolist()
         for number, row in enumerate(rows):
             values = {name: column[number] for name, column in zip(figures, table[1:], strict=True)}
-            row.append(int(table[0][number]), self._seen(row, values))
+            row.append(int(table[0][number]), values)
         for row, history in zip(rows, histories, strict=True):
             history.append(row.tokens[-1])
         done = self.ending.criteria(histories, scores)
         for row, criterion in zip(rows, done, strict=True):
             self.judge(row, criterion)
-
-    def _seen(self, row: Row, values: dict[str, float]) -> dict[str, float]:
-        """NaN for the operands that did not run for this row."""
-        needed = {self.fusion.operands[name] for name in row.needed}
-        return {
-            name: value
-            if self.fusion.operands.get(name) in needed or name not in self.fusion.operands
-            else float("nan")
-            for name, value in values.items()
-        }
 
     def judge(self, row: Row, criterion: bool) -> None:
         """Sets the row's `finish_reason` if its last token ends it."""
@@ -174,25 +170,10 @@ class Generation:
         ended = [row for row in rows if row.finish_reason is not None]
         if not ended:
             return
-        for backbone, operands in self._by_backbone().items():
+        for backbone, operands in self.grouped.items():
             lanes = [row.lanes.pop(operand) for row in ended for operand in operands if operand in row.lanes]
             if lanes:
                 backbone.close(lanes)
         for row in ended:
             row.ended = time.perf_counter()
         self.active = [row for row in self.active if row.finish_reason is None]
-
-    def _by_backbone(self) -> dict[Backbone, list[LLM]]:
-        grouped: dict[Backbone, list[LLM]] = {}
-        for operand, backbone in self.backbones.items():
-            grouped.setdefault(backbone, []).append(operand)
-        return grouped
-
-    def _needs(self, row: Row, operand: LLM) -> bool:
-        return any(self.fusion.operands[name] == operand for name in row.needed)
-
-    def _having(self, rows: Sequence[Row], operand: LLM) -> list[Row]:
-        return [row for row in rows if self._needs(row, operand)]
-
-    def _chosen(self, rows: Sequence[Row], operand: LLM) -> list[int]:
-        return [number for number, row in enumerate(rows) if self._needs(row, operand)]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig
 
+_ALIGNMENT = 16
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -13,22 +14,25 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 class MaskLayout:
     """The attention window of each kind of layer; None sees everything before it.
 
-    Models whose layers are of different kinds take a dict of masks, the others a plain mask. `additive`
-    masks hold 0 and the lowest number in place of True and False (eager attention adds them).
+    Models whose layers are of different kinds take a dict of masks, the others a plain mask.
     """
 
     windows: dict[str, int | None]
-    additive: bool
 
     def build(self, positions: Tensor, length: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Masks `[rows, 1, tokens, length]` for tokens at `positions` `[rows, tokens]`."""
-        columns = torch.arange(length, device=positions.device)
+        """Masks `[rows, 1, tokens, length]` for tokens at `positions` `[rows, tokens]`, to be added to scores.
+
+        They are 0 where a token sees a position, and the lowest number of `dtype` where it doesn't: eager
+        attention takes no other kind, and torch's own would convert any other anew in every layer.
+        """
+        # CUDA kernels take rows of aligned length as they are, and copy others in every layer.
+        columns = torch.arange(-(-length // _ALIGNMENT) * _ALIGNMENT, device=positions.device)
         by_window: dict[int | None, Tensor] = {}
         for window in self.windows.values():
             visible = columns <= positions[:, None, :, None]
             if window is not None and window < length:
                 visible &= columns > positions[:, None, :, None] - window
-            by_window[window] = _added(visible, dtype) if self.additive else visible
+            by_window[window] = _additive(visible, dtype)[..., :length]
         if len(by_window) == 1:
             return by_window.popitem()[1]
         return {kind: by_window[window] for kind, window in self.windows.items()}
@@ -52,9 +56,9 @@ def mask_layout(config: PretrainedConfig) -> MaskLayout | str:
     if SLIDING in kinds and not isinstance(window, int):
         return "its attention windows differ from layer to layer"
     windows = {kind: window if kind == SLIDING else None for kind in sorted(kinds)}
-    return MaskLayout(windows, additive=implementation == "eager")
+    return MaskLayout(windows)
 
 
-def _added(visible: Tensor, dtype: torch.dtype) -> Tensor:
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill_(~visible, torch.finfo(dtype).min)

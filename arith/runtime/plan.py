@@ -83,7 +83,7 @@ class Plan:
             for one in self.backbones
             if one.memory is not None
         )
-        # A quarter is left to activations and logits, and to a growing cache, which is twice there for a moment.
+        # A quarter is left to activations, logits, and the copy that a growing cache makes of itself.
         return max(1, min(wanted, int(0.75 * free_memory(self.device) // max(each, 1))))
 
     def __str__(self) -> str:
@@ -97,9 +97,7 @@ class Plan:
                 dtype = str(one.memory.dtype).removeprefix("torch.")
                 kv = one.memory.kv_bytes_per_token * len(one.lanes) / 1024
                 mebibytes = one.memory.weights_bytes / MEBIBYTE
-                said = (
-                    f"{dtype}, weights {mebibytes:,.0f} MiB, KV cache {kv:,.0f} KiB a token and row"
-                )
+                said = f"{dtype}, weights {mebibytes:,.0f} MiB, KV cache {kv:,.0f} KiB a token and row"
             plural = "lane" if len(one.lanes) == 1 else "lanes"
             lines.append(
                 f"backbone {number}: {one.weights.model} on {one.weights.device_map or self.device} ({said})"

@@ -17,6 +17,9 @@ STATEFUL = {
     "UnbatchedClassifierFreeGuidanceLogitsProcessor": "write the guidance as a formula: `a + w*(a - b)`",
 }
 
+# Divided by less than this, even a likely token's log-probability may be too low for a float32.
+LOWEST_TEMPERATURE = 1e-30
+
 
 class Processors:
     """What stands between a formula's log-probabilities and the choice of a token.
@@ -100,6 +103,8 @@ def _warpers(sampling: Sampling) -> list[Processor]:
     from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     warpers: list[Processor] = []
+    if sampling.temperature < LOWEST_TEMPERATURE:
+        raise OptionError(f"`temperature` = {sampling.temperature} is too low to divide by", "0 is greedy")
     if sampling.temperature != 1:
         warpers.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k != 0:

@@ -28,7 +28,8 @@ class Row:
     prompt: Prompt
     prompt_ids: Mapping[LLM, tuple[int, ...]]
     values: Mapping[str, float]
-    needed: tuple[str, ...]  # the operands whose weight is not exactly 0
+    needed: frozenset[LLM]  # the operands whose weight is not exactly 0
+    names: Mapping[str, LLM]  # of all the formula's operands
     key: int
     tokens: list[int] = field(default_factory=list)
     logprobs: dict[str, list[float]] = field(default_factory=dict)
@@ -48,7 +49,11 @@ class Row:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
         for name, value in logprobs.items():
-            self.logprobs.setdefault(name, []).append(value)
+            self.logprobs.setdefault(name, []).append(value if self.ran(name) else math.nan)
+
+    def ran(self, name: str) -> bool:
+        """Whether there is a log-probability under this name: an operand of weight 0 does not run."""
+        return name == FORMULA or self.names[name] in self.needed
 
 
 def as_prompts(prompts: Any) -> list[Prompt]:
@@ -106,7 +111,7 @@ class PromptReader:
         window = self.windows[operand]
         if window is not None and length + behind > window:
             name = self.names[operand]
-            rest = f" and {behind} more are needed" if behind > 1 else ""
+            rest = f" and {behind} more follow" if behind else ""
             said = f"prompt {number} has {length} tokens for operand `{name}`{rest}"
             hint = "shorten it, or use a model with a longer window"
             raise PromptError(f"{said}: its context window is {window}", hint)
@@ -124,6 +129,7 @@ def canonical_text(prompt: Prompt, place: str) -> str:
 
 def make_rows(
     formula: Formula,
+    operands: Mapping[str, LLM],
     prompts: Sequence[Prompt],
     prompt_ids: Sequence[Mapping[LLM, tuple[int, ...]]],
     values: Sequence[Mapping[str, float]],
@@ -137,10 +143,10 @@ def make_rows(
         content = canonical_text(prompt, f"prompt {index + 1}")
         occurrence = seen[content]
         seen[content] += 1
-        needed = formula.program.needed_operands(values[index])
+        needed = frozenset(operands[name] for name in formula.program.needed_operands(values[index]))
         for sample in range(samples):
             key = row_key(seed, content, occurrence, sample)
-            row = Row(index, sample, prompt, prompt_ids[index], values[index], needed, key)
+            row = Row(index, sample, prompt, prompt_ids[index], values[index], needed, operands, key)
             row.logprobs = {name: [] for name in (FORMULA, *formula.operands)}
             rows.append(row)
     return rows

@@ -18,7 +18,7 @@ POSITIONS = 64  # evaluated together: bounds the float32 tensors of a long text
 
 
 def teacher_forced(
-    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], keep_last: bool
+    backbones: Mapping[LLM, Backbone], rows: Sequence[Row], keep_last: bool
 ) -> Iterator[tuple[Row, Mapping[LLM, Tensor]]]:
     """Runs the rows' prompts followed by their tokens once through the operands they need.
 
@@ -35,7 +35,7 @@ def teacher_forced(
                 (number, operand)
                 for operand in operands
                 for number, row in enumerate(rows)
-                if any(fusion.operands[name] == operand for name in row.needed)
+                if operand in row.needed
             ]
             if not places:
                 continue
@@ -56,14 +56,12 @@ def _request(row: Row, operand: LLM, keep_last: bool) -> LaneRequest:
 
 def score(fusion: Fusion, row: Row, logits: Mapping[LLM, Tensor]) -> Score:
     """The log-probability of each of the row's tokens under the formula and each operand."""
-    ran = {fusion.operands[name] for name in row.needed}
     values: dict[str, list[float]] = {name: [] for name in (FORMULA, *fusion.operands)}
     for start in range(0, len(row.tokens), POSITIONS):
         chosen = torch.tensor(row.tokens[start : start + POSITIONS], device=fusion.device)
         part = {operand: whole[start : start + POSITIONS] for operand, whole in logits.items()}
         for name, column in fuse_positions(fusion, row, part, start, len(chosen)).of_tokens(chosen).items():
-            known = name == FORMULA or fusion.operands[name] in ran
-            values[name] += column.tolist() if known else [math.nan] * len(chosen)
+            values[name] += column.tolist() if row.ran(name) else [math.nan] * len(chosen)
     return Score(list(row.tokens), values)
 
 

@@ -3,15 +3,22 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from arith.runtime.plan import Plan
+
 if TYPE_CHECKING:
+    from arith.operands.llm import LLM
     from arith.runtime.backbone import Backbone, BackboneStats
 
 
 class EngineStats(Mapping[str, "BackboneStats"]):
-    """The counts of each backbone by its name, and their sums."""
+    """The counts of each backbone by its model, numbered where one model has several; and their sums."""
 
-    def __init__(self, backbones: "list[Backbone]"):
-        self._stats = {backbone.name: backbone.stats for backbone in backbones}
+    def __init__(self, plan: Plan, backbones: "Mapping[LLM, Backbone]"):
+        self._stats: dict[str, BackboneStats] = {}
+        for number, planned in enumerate(plan.backbones, start=1):
+            model = planned.weights.model
+            name = model if model not in self._stats else f"{model} ({number})"
+            self._stats[name] = backbones[planned.lanes[0][1]].stats
 
     def __getitem__(self, name: str) -> "BackboneStats":
         return self._stats[name]

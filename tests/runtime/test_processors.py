@@ -155,6 +155,12 @@ def test_a_temperature_of_zero_is_greedy_and_divides_by_nothing() -> None:
     assert processors(temperature=0.0, top_k=3)(log_probs, [[1], [2]]) is log_probs
 
 
+def test_a_temperature_too_low_to_divide_by_is_refused() -> None:
+    with pytest.raises(OptionError, match="`temperature` = 1e-35 is too low"):
+        processors(temperature=1e-35)
+    assert processors(temperature=1e-30)(log_probabilities(2), [[1], [2]]).amax(dim=-1).isfinite().all()
+
+
 def test_a_processor_sees_one_row_and_its_own_tokens() -> None:
     seen: list[tuple[list[list[int]], list[int]]] = []
 

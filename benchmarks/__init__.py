@@ -1,0 +1,1 @@
+"""Speed against peers, measured in pairs within one process; nothing imports this package."""
