@@ -3,9 +3,6 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from arith.cli.failures import ends_well
 from arith.errors import OptionError
@@ -20,11 +17,10 @@ def operators(
     from arith.language.operators import REGISTRY
 
     if name is None:
-        table = Table(box=None, pad_edge=False, show_header=False)
+        width = max(map(len, REGISTRY))
         for one, operator in sorted(REGISTRY.items()):
-            meaning = operator.summary if one == operator.name else f"the same as {operator.name}"
-            table.add_row(Text(one), Text(meaning), Text(operator.example))
-        Console().print(table)
+            meaning = operator.summary if one == operator.name else f"the same as `{operator.name}`"
+            print(f"{one:<{width}}  {meaning}")
         return
     if name not in REGISTRY:
         close = nearest(name, REGISTRY)

@@ -91,13 +91,6 @@ def _call(node: Call, types: Mapping[str, Type]) -> Type:
     for argument, value, kind in given:
         if kind not in argument.types and rules.as_value(kind) not in argument.types:
             raise _misfit(operator, argument, value, kind)
-        if (
-            argument.domain is not None
-            and (number := _literal(value)) is not None
-            and not argument.domain.holds(number)
-        ):
-            what = f"`{argument.name}` of `{operator.name}` is {to_text(value)}"
-            raise FormulaError(f"{what}: it has to be {argument.domain.words}", value.span)
     if operator.result is not None:
         return operator.result
     polymorphic = [
@@ -121,6 +114,8 @@ def _misfit(operator: Operator, argument: Argument, value: Expression, kind: Typ
     hint = f"it is called as {operator.signature}, for example `{operator.example}`"
     if kind is V and D in argument.types:
         hint = f"a vec becomes a dist by `log(...)`; {hint}"
+    if kind is V and M in argument.types:
+        hint = f"a vec becomes a mask by comparing it, as in `... > 0`; {hint}"
     if kind is D and V in argument.types:
         hint = f"the probabilities of a dist are `p(...)`; {hint}"
     return FormulaError(
@@ -128,14 +123,3 @@ def _misfit(operator: Operator, argument: Argument, value: Expression, kind: Typ
         value.span,
         hint,
     )
-
-
-def _literal(node: Expression) -> float | None:
-    """The value of a number written out, with or without a minus sign."""
-    match node:
-        case Number(value):
-            return value
-        case Negate(Number(value)):
-            return -value
-        case _:
-            return None

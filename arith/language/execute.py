@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arith.errors import EvaluationError
 from arith.language.graph import Node
 from arith.language.operators.shape import divide
 from arith.language.registry import REGISTRY
@@ -82,7 +81,8 @@ class Execution:
                 left, right = (self._tensor(i) for i in node.inputs)
                 return left * right if node.kind == "multiply" else left / right
             case "indicator":
-                return self._tensor(node.inputs[0]).to(self.dtype)
+                mask = self._tensor(node.inputs[0]).to(self.dtype)
+                return mask.expand(self.inputs.row_count, self.inputs.vocabulary)
             case "compare":
                 return self._compare(node)
             case "winner":
@@ -98,8 +98,7 @@ class Execution:
         logits = self.inputs.operands[name].to(self.dtype)
         if not self.exact:
             return Dist(logits)
-        if bool(logits.isnan().any()) or bool(logits.isposinf().any()):
-            raise EvaluationError(f"operand `{name}` gives NaN or an infinite log-weight")
+        self.faults.append(_undefined(logits).any(-1))
         support = logits > -torch.inf
         return Dist(logits) if bool(support.all()) else Dist(torch.where(support, logits, 0.0), support)
 
@@ -112,16 +111,20 @@ class Execution:
                 inside = term.support | (weight == 0)
                 support = inside if support is None else support & inside
             values = term.logits if isinstance(term, Dist) else term
-            product = torch.where(weight == 0, 0.0, weight * values) if self.exact else weight * values
+            if self.exact:  # what is undefined, not the product, so that the gradient of a zero weight stays
+                values = torch.where((weight == 0) & ~values.isfinite(), 0.0, values)
+            product = weight * values
             total = product if total is None else total + product
-        if node.type is not Type.DIST:
+        if node.type is Type.SCALAR:
             assert total is not None
             return total
         shape = (self.inputs.row_count, self.inputs.vocabulary)
-        logits = (
+        values = (
             torch.zeros(shape, dtype=self.dtype, device=self.device) if total is None else total.expand(shape)
         )
-        return Dist(logits, None if support is None else support.expand(shape))
+        if node.type is Type.VEC:
+            return values
+        return Dist(values, None if support is None else support.expand(shape))
 
     def _compare(self, node: Node) -> Tensor:
         left, right = (self._tensor(i) for i in node.inputs)
@@ -140,6 +143,7 @@ class Execution:
         name, arguments = called(node)
         values = [self.values[i] for i in node.inputs]
         if name == "divide_by_weight":
+            self.faults.append(self._weightless(node).any(-1))
             return divide(values[0], values[1])  # type: ignore[arg-type]
         operator = REGISTRY[name]
         domains = {argument.name: argument.domain for argument in operator.arguments}
@@ -154,10 +158,18 @@ class Execution:
         assert isinstance(result, (Tensor, Dist))
         return result
 
+    def _weightless(self, node: Node) -> Tensor:
+        """The tokens of an average that are divided by 0."""
+        dist, zero = self.values[node.inputs[0]], self._tensor(node.inputs[1]) == 0
+        assert isinstance(dist, Dist)
+        return zero if dist.support is None else zero & dist.support
+
     def fault(self, number: int, node: Node) -> tuple[str, str | None] | None:
         """What is undefined about a node's value in a row computed alone, and the mend where there is one."""
         value = self.values[number]
         said = text_of(node)
+        if node.kind == "operand" and bool(_undefined(self.inputs.operands[str(node.payload)]).any()):
+            return f"operand `{node.payload}` has a log-weight that is NaN or +inf", None
         if (
             node.kind == "divide"
             and bool((self._tensor(node.inputs[1]) == 0).any())
@@ -182,7 +194,7 @@ class Execution:
     def _outside_domain(self, node: Node) -> str | None:
         name, arguments = called(node)
         if name == "divide_by_weight":
-            zero = bool((self._tensor(node.inputs[1]) == 0).any())
+            zero = bool(self._weightless(node).any())
             return "`average` divides by the sum of the coefficients, and here that is 0" if zero else None
         domains = {argument.name: argument.domain for argument in REGISTRY[name].arguments}
         for argument, number in zip(arguments, node.inputs, strict=True):
@@ -191,6 +203,10 @@ class Execution:
                 got = float(self._tensor(number).flatten()[0])
                 return f"`{argument}` of `{name}` is {got:g}: it has to be {domain.words}"
         return None
+
+
+def _undefined(logits: Tensor) -> Tensor:
+    return logits.isnan() | logits.isposinf()
 
 
 def called(node: Node) -> tuple[str, tuple[str, ...]]:

@@ -109,7 +109,7 @@ class Formula(Algebra):
         return f"Formula({str(self)!r})"
 
     def _refuse_unused(self, bindings: Mapping[str, Any]) -> None:
-        known = {definition.name for definition in self.document.definitions} | set(self._names.free)
+        known = {*self._names.definitions, *self._names.free}
         for name in bindings:
             if name not in known:
                 close = nearest(name, known)
@@ -139,6 +139,8 @@ class Formula(Algebra):
             hint = "write it as several definitions that use each other less deeply"
             raise FormulaError("the formula is nested too deeply", self.document.result.span, hint) from None
         operand_names = tuple(name for name, kind in free.items() if kind is Type.DIST)
+        if not operand_names:
+            raise FormulaError("a formula needs at least one operand", self.document.result.span)
         parameters = tuple(name for name, kind in free.items() if kind is Type.SCALAR)
         return _Analysis(
             operand_names, parameters, Program(nodes, operand_names, parameters, names.uses_step)
@@ -201,14 +203,14 @@ class Formula(Algebra):
                 )
         return values
 
-    def evaluate(self, **values: Any) -> Tensor:
+    def evaluate(self, /, **values: Any) -> Tensor:
         """The formula's normalised log-probabilities `[..., vocab]` for given ones of its operands.
 
         Takes a tensor of log-probabilities `[..., vocab]` for each operand (-inf is outside its support), a
         number or a tensor `[...]` for each parameter that is not bound to one, and for a formula that uses
-        `t` the step. Leading dimensions are broadcast. Computes in the widest dtype given, and at least
-        float32; gradients flow. Raises `FormulaError` for a name that is missing or unused, and
-        `EvaluationError`, a `FormulaError`, where a row has no value.
+        `t` the step. Leading dimensions are broadcast. The result has the widest dtype of the operands;
+        half precision is computed in float32. Gradients flow. Raises `FormulaError` for a name that is
+        missing or unused, and `EvaluationError`, a `FormulaError`, where a row has no value.
         """
         bound = {name: self.bindings[name] for name in self.parameters if name in self.bindings}
         return evaluate(self.program, {**bound, **values})

@@ -1,11 +1,11 @@
 """Whether an unbound name is an operand or a parameter, from where it stands.
 
 A name is a parameter where only a scalar fits, and of a product of two unbound names the left one; otherwise
-it is an operand. Possible types are narrowed from the outside in until nothing changes; then one default is
+it is an operand. Possible types are narrowed from the outside in until nothing changes; then defaults are
 taken and the narrowing goes on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 
 from arith.language import rules
@@ -27,45 +27,82 @@ def infer(document: Document, names: Names, bound: Mapping[str, Type]) -> dict[s
 
 class _Inference:
     def __init__(self, document: Document, names: Names, bound: Mapping[str, Type]):
-        self.bodies = [definition.value for definition in names.definitions.values()]
         self.result = document.result
+        self.free = tuple(names.free)
         self.definitions = {name: definition.value for name, definition in names.definitions.items()}
         self.types: dict[str, Types] = {
-            name: frozenset({bound[name]}) if name in bound else UNKNOWN for name in names.free
+            name: frozenset({bound[name]}) if name in bound else UNKNOWN for name in self.free
         }
+        self.types.update(dict.fromkeys(self.definitions, EVERY))
         self.known: dict[int, Types] = {}
 
     def run(self) -> dict[str, Type]:
         self.narrow()
-        while any(len(types) > 1 for types in self.types.values()):
-            self.take_a_default()
+        while self.undecided():
+            self.take_defaults()
             self.narrow()
-        return {name: next(iter(types)) for name, types in self.types.items()}
+        return {name: next(iter(self.types[name])) for name in self.free}
+
+    def undecided(self) -> list[str]:
+        return [name for name in self.free if len(self.types[name]) > 1]
 
     def narrow(self) -> None:
         before: dict[str, Types] = {}
         while before != self.types:
             before = dict(self.types)
-            for body in reversed(self.bodies):
-                self.demand(body, EVERY)
+            for name, body in self.definitions.items():
+                self.keep(name, self.possible(body))
             self.demand(self.result, frozenset({D}))
+            for name, body in reversed(self.definitions.items()):
+                self.demand(body, self.types[name])
 
-    def take_a_default(self) -> None:
-        expressions = [node for body in [*self.bodies, self.result] for node in walk(body)]
+    def keep(self, name: str, wanted: Types) -> None:
+        """Narrows a name, unless nothing would be left: the check then finds what is wrong."""
+        self.types[name] = self.types[name] & wanted or self.types[name]
+
+    def take_defaults(self) -> None:
+        """Decides what the rules of the formula leave open: left factors, then what is compared with a
+        scalar, then operands."""
+        before = dict(self.types)
+        bodies = [[*walk(body)] for body in (*self.definitions.values(), self.result)]
+        for rule in (self.take_left_factors, self.take_compared):
+            for expressions in bodies:
+                rule(expressions)
+                if before != self.types:
+                    return
+        open_products = any(
+            isinstance(node, Product) and self.is_open(node) for body in bodies for node in body
+        )
+        undecided = self.undecided()
+        for name in undecided[:1] if open_products else undecided:
+            self.types[name] = frozenset({D})
+
+    def take_left_factors(self, expressions: Sequence[Expression]) -> None:
         for node in expressions:
-            if (
-                isinstance(node, Product)
-                and {S, D} <= self.possible(node.left)
-                and {S, D} <= self.possible(node.right)
-            ):
-                return self.demand(node.left, frozenset({S}))
+            if isinstance(node, Product) and self.is_open(node) and not self.adds_open_terms(node.left):
+                self.demand(node.left, frozenset({S}))
+
+    def take_compared(self, expressions: Sequence[Expression]) -> None:
         for node in expressions:
             if isinstance(node, Comparison):
                 for side, other in ((node.left, node.right), (node.right, node.left)):
                     if self.possible(other) == {S} and {S, D} <= self.possible(side):
-                        return self.demand(side, frozenset({S}))
-        undecided = next(name for name, types in self.types.items() if len(types) > 1)
-        self.types[undecided] = frozenset({D})
+                        self.demand(side, frozenset({S}))
+
+    def is_open(self, node: Product) -> bool:
+        return {S, D} <= self.possible(node.left) and {S, D} <= self.possible(node.right)
+
+    def adds_open_terms(self, node: Expression) -> bool:
+        """Whether a sum of nothing but terms that may be dists is inside, as in `(a - b)*alpha`."""
+        pending, seen = [node], set()
+        while pending:
+            for inner in walk(pending.pop()):
+                if isinstance(inner, Sum) and all({S, D} <= self.possible(term) for term in inner.terms):
+                    return True
+                if isinstance(inner, Name) and inner.id in self.definitions and inner.id not in seen:
+                    seen.add(inner.id)
+                    pending.append(self.definitions[inner.id])
+        return False
 
     def possible(self, node: Expression) -> Types:
         """The types that an expression may have, given what is known of the names in it."""
@@ -82,8 +119,6 @@ class _Inference:
             case Number():
                 return frozenset({S})
             case Name(name):
-                if name in self.definitions:
-                    return self._possible(self.definitions[name])
                 return frozenset({S}) if name == STEP else self.types[name]
             case Negate(operand):
                 return frozenset(rules.as_value(kind) for kind in self._possible(operand))
@@ -115,11 +150,8 @@ class _Inference:
         """Narrows the names inside so that the expression can have one of the wanted types."""
         match node:
             case Name(name):
-                if name in self.definitions:
-                    if wanted != EVERY:
-                        self.demand(self.definitions[name], wanted)
-                elif name != STEP and self.types[name] & wanted:
-                    self.types[name] &= wanted
+                if name != STEP:
+                    self.keep(name, wanted)
             case Negate(operand):
                 self.demand(operand, _with_masks(wanted))
             case Sum(terms):

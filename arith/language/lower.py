@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from arith.language import check, rules
 from arith.language.graph import GraphBuilder, Node
 from arith.language.names import STEP, Names
-from arith.language.registry import Argument, find
+from arith.language.registry import Argument, Operator, find
 from arith.language.rules import D, M, S, V
 from arith.language.scalars import ScalarArithmetic
 from arith.language.values import Type
@@ -159,6 +159,7 @@ class _Lowering:
         for argument, expression in bound:
             sees = not argument.absorbs_shift and (sees_shift or not argument.passes_shift)
             number = self.value(expression, sees)
+            self.refuse_outside_domain(operator, argument, number, expression)
             inputs.append(number if M in argument.types else self.arithmetic(number))
         if operator.name == "temper":
             return self.over(inputs[0], inputs[1], sees_shift, node.span)
@@ -166,9 +167,29 @@ class _Lowering:
             return self.normalized(inputs[0], node.span)
         payload = (operator.name, tuple(argument.name for argument, _ in bound))
         kind = operator.result or operator.returns[self._polymorphic(bound, inputs)]
+        if operator.name == "where" and kind is S:
+            self.refuse_token_condition(inputs[0], bound[0][1])
         if kind is S and all(self.scalars.is_constant(i) for i in inputs):
             return self.scalars.folded_call(operator, inputs, [argument.name for argument, _ in bound], node)
         return self.builder.add("call", payload, tuple(inputs), kind, node.span)
+
+    def refuse_outside_domain(
+        self, operator: Operator, argument: Argument, number: int, expression: Expression
+    ) -> None:
+        if argument.domain is None or not self.scalars.is_constant(number):
+            return
+        if not argument.domain.holds(self.scalars.of(number)):
+            what = f"`{argument.name}` of `{operator.name}` is {self.scalars.of(number):g}"
+            raise FormulaError(f"{what}: it has to be {argument.domain.words}", expression.span)
+
+    def refuse_token_condition(self, mask: int, condition: Expression) -> None:
+        """Of two scalars there is one for a row, so the condition has to be one for the row too."""
+        if not all(self.type_of(number) is S for number in self.builder.nodes[mask].inputs):
+            raise FormulaError(
+                "`where` chooses between scalars for a whole row, and this condition is one for each token",
+                condition.span,
+                "compare scalars here, or write the choice as arithmetic: `b + (a - b)*(condition)`",
+            )
 
     def _polymorphic(self, bound: tuple[tuple[Argument, Expression], ...], inputs: list[int]) -> Type:
         pairs = zip(bound, inputs, strict=True)
@@ -176,11 +197,13 @@ class _Lowering:
 
     def average(self, body: Expression, span: Span | None) -> int:
         """`log_softmax(F/W)`: the division is part of the sum wherever W is a scalar."""
-        total, weight = self.value(body, sees_shift=False), self.weight(body)
+        weight = self.weight(body)
         if weight == self.zero:
             message = "`average` divides by the sum of the coefficients, and here that is 0"
             raise FormulaError(message, span, "leave `average` out: a formula is taken as it is written")
-        if self.type_of(weight) is S:
+        per_row = self.type_of(weight) is S
+        total = self.value(body, sees_shift=not per_row)
+        if per_row:
             divided = self.over(total, weight, False, span)
         else:
             divided = self.builder.add(

@@ -39,10 +39,10 @@ def collect(document: Document) -> Names:
     for definition in document.definitions:
         refuse_reserved(definition.name, definition.name_span)
     by_name = {definition.name: definition for definition in document.definitions}
-    uses = {name: _used(definition.value) for name, definition in by_name.items()}
-    ordered = _ordered(by_name, uses)
+    uses = {name: names_in(definition.value) for name, definition in by_name.items()}
+    order = ordered(by_name, uses)
     needed = set()
-    pending = [node.id for node in _used(document.result)]
+    pending = [node.id for node in names_in(document.result)]
     while pending:
         name = pending.pop()
         if name in by_name and name not in needed:
@@ -51,7 +51,7 @@ def collect(document: Document) -> Names:
     free: dict[str, tuple[Name, ...]] = {}
     uses_step = False
     bodies = [definition.value for definition in document.definitions if definition.name in needed]
-    for node in [node for body in [*bodies, document.result] for node in _used(body)]:
+    for node in [node for body in [*bodies, document.result] for node in names_in(body)]:
         if node.id == STEP:
             uses_step = True
         elif node.id in REGISTRY:
@@ -59,7 +59,7 @@ def collect(document: Document) -> Names:
             raise FormulaError(f"`{node.id}` is an operator", node.span, f"call it, as in `{example}`")
         elif node.id not in by_name:
             free[node.id] = (*free.get(node.id, ()), node)
-    return Names({name: by_name[name] for name in ordered if name in needed}, free, uses_step)
+    return Names({name: by_name[name] for name in order if name in needed}, free, uses_step)
 
 
 def refuse_reserved(name: str, span: Span | None = None) -> None:
@@ -70,11 +70,14 @@ def refuse_reserved(name: str, span: Span | None = None) -> None:
         raise FormulaError(f"`{name}` is reserved: it is an operator", span, "choose another name")
 
 
-def _used(expression: Expression) -> list[Name]:
+def names_in(expression: Expression) -> list[Name]:
+    """Every use of a name inside the expression, in the order in which they are written."""
     return [node for node in walk(expression) if isinstance(node, Name)]
 
 
-def _ordered(by_name: Mapping[str, Definition], uses: Mapping[str, list[Name]]) -> list[str]:
+def ordered(by_name: Mapping[str, Definition], uses: Mapping[str, list[Name]]) -> list[str]:
+    """The names of the definitions, each after those that it uses; `FormulaError` where they go in a
+    circle."""
     graph = {name: {node.id for node in used if node.id in by_name} for name, used in uses.items()}
     try:
         return list(TopologicalSorter(graph).static_order())

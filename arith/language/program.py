@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 
 from arith.errors import EvaluationError
-from arith.language.execute import Execution, Inputs, text_of
+from arith.language.execute import Execution, Inputs, called, text_of
 from arith.language.graph import Node, describe
-from arith.language.values import Dist
+from arith.language.values import Dist, Type
+
+SUPPORT_CALLS = ("clamp", "within")
+"""Calls that could bring a token which an operand gives -inf back, were it not known to be outside."""
+
+
+def _outside(inputs: Inputs) -> bool:
+    return any(bool((logits == -torch.inf).any()) for logits in inputs.operands.values())
 
 
 def name_row(row: int) -> str:
@@ -41,6 +48,7 @@ class Program:
         rows concerned are computed again. Raises `EvaluationError` with the place of the row and the part of
         the formula that has no value there: an empty support, a division by zero, a NaN.
         """
+        exact = exact or (self._shows_supports and _outside(inputs))
         result, faulty = self._run(inputs, exact)
         if not faulty.any():
             return result
@@ -67,6 +75,11 @@ class Program:
         return log_probs, faulty
 
     @cached_property
+    def _shows_supports(self) -> bool:
+        """Whether a -inf in an operand could matter without showing in the result as -inf or NaN."""
+        return any(node.kind == "call" and called(node)[0] in SUPPORT_CALLS for node in self.nodes)
+
+    @cached_property
     def _last_uses(self) -> tuple[tuple[int, ...], ...]:
         """For each node the inputs that no later node uses, so that their memory can go."""
         last: dict[int, int] = {}
@@ -81,7 +94,10 @@ class Program:
         fixed: set[int] = set()
         for number, node in enumerate(self.nodes):
             if node.kind in ("constant", "parameter") or (
-                node.inputs and node.kind not in ("call", "compare") and fixed.issuperset(node.inputs)
+                node.inputs
+                and node.kind in ("linear", "multiply", "divide")
+                and node.type is Type.SCALAR
+                and fixed.issuperset(node.inputs)
             ):
                 fixed.add(number)
         scalars = self._fixed_scalars(fixed, values)
@@ -119,10 +135,7 @@ class Program:
         there."""
         execution = Execution(inputs, exact=True)
         for number, node in enumerate(self.nodes):
-            try:
-                execution.values[number] = execution.compute(node)
-            except EvaluationError as error:
-                return EvaluationError(f"{error.message}, at {place}", error.span, error.hint)
+            execution.values[number] = execution.compute(node)
             if fault := execution.fault(number, node):
                 message, hint = fault
                 return EvaluationError(f"{message}, at {place}", node.span, hint)

@@ -66,8 +66,9 @@ def make_backbone(model: PreTrainedModel, adapters: Sequence[str], vocabulary: i
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, slower=layout)
     slots = SlotBackbone(model, vocabulary, layout, lanes)
-    some_adapter = None if None in lanes.known else next(iter(lanes.known))
-    reason = disagreement(slots, RecomputeBackbone(model, vocabulary, lanes, slower="a trial"), some_adapter)
+    plain = RecomputeBackbone(model, vocabulary, lanes, slower="a trial")
+    adapter = None if None in lanes.known else next(iter(lanes.known))
+    reason = disagreement(slots, plain, adapter, vocabulary)
     return slots if reason is None else RecomputeBackbone(model, vocabulary, lanes, slower=reason)
 
 
@@ -89,7 +90,7 @@ def _slot_layout(model: PreTrainedModel) -> MaskLayout | str:
     """The masks over slots for this model, or why they can't serve it as far as its class and config tell."""
     parameters = inspect.signature(model.forward).parameters
     if getattr(model, "_is_stateful", False) or "past_key_values" not in parameters:
-        return "it keeps a recurrent state in place of a KV cache"
+        return "it keeps a recurrent state"
     if "position_ids" not in parameters:
         return "its code takes no position_ids"
     if not getattr(model, "_supports_attention_backend", False):

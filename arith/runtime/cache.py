@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-Rows = slice | Tensor
-
 
 @dataclass
 class LayerPool:
-    """Keys and values of one attention layer, each `[slots, heads, capacity, head_dim]`."""
+    """Keys and values of one attention layer, each `[slots, capacity, heads, head_dim]`.
+
+    Positions come before heads, so that a lane is one block of memory: quicker to copy, and to read.
+    """
 
     keys: Tensor
     values: Tensor
@@ -21,15 +22,19 @@ class LayerPool:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the rows of one forward stand: slots `[rows]`, and positions of the tokens `[rows, tokens]`.
+    """Where the rows of one forward stand.
 
-    `rows` selects the same slots for reading, and keys are read up to the position `length`.
+    `cells` `[rows * tokens]` are the places of their tokens in the pool, taken as one list of positions;
+    `rows` selects their slots for reading, up to the position `length`.
     """
 
-    slots: Tensor
-    positions: Tensor
-    rows: Rows
+    cells: Tensor
+    rows: slice | Tensor
     length: int
+
+    def on(self, device: torch.device) -> "Placement":
+        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(device)
+        return Placement(self.cells.to(device), rows, self.length)
 
 
 class SlotCache(Cache):
@@ -44,29 +49,33 @@ class SlotCache(Cache):
         self.pools: dict[int, LayerPool] = {}
         self.slots = 0
         self.capacity = 0
-        self._placement: Placement | None = None
-        self._moved: dict[torch.device, Placement] = {}
+        self._before = 0
+        self._placements: dict[torch.device, Placement] = {}
 
-    def place(self, placement: Placement) -> None:
-        """Tell where the rows of the next forward stand."""
-        self._placement = placement
-        self._moved = {}
+    def place(self, slots: Tensor, positions: Tensor, rows: slice | Tensor, length: int) -> None:
+        """Tell where the rows of the next forward stand.
+
+        slots: `[rows]`, and `rows` the same as a slice where that's possible.
+        positions: of each token, `[rows, tokens]`, all below `length`.
+        """
+        cells = (slots[:, None] * self.capacity + positions).flatten()
+        self._before = length - positions.shape[1]
+        self._placements = {cells.device: Placement(cells, rows, length)}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write the new keys and values `[rows, heads, tokens, head_dim]`, return all of these rows."""
-        placement = self._placement_on(key_states.device)
         pool = self.pools.get(layer_idx)
         if pool is None:
-            pool = LayerPool(self._empty(key_states), self._empty(value_states))
+            pool = LayerPool(
+                self._empty(key_states.transpose(1, 2)), self._empty(value_states.transpose(1, 2))
+            )
             self.pools[layer_idx] = pool
-        at = (placement.slots[:, None], slice(None), placement.positions)
-        pool.keys[at] = key_states.transpose(1, 2)
-        pool.values[at] = value_states.transpose(1, 2)
+        placement = self._placement_on(pool.keys.device)
         return (
-            pool.keys[placement.rows, :, : placement.length],
-            pool.values[placement.rows, :, : placement.length],
+            _write_and_read(pool.keys, key_states, placement),
+            _write_and_read(pool.values, value_states, placement),
         )
 
     def reserve(self, slots: int, capacity: int) -> None:
@@ -87,38 +96,38 @@ class SlotCache(Cache):
             read = torch.tensor(sources, device=device)
             write = torch.tensor(targets, device=device)
             for store in (pool.keys, pool.values):
-                store[write, :, :length] = store[read, :, :length]
+                store[write, :length] = store[read, :length]
 
     def clear(self) -> None:
         """Give all memory back."""
         self.pools = {}
-        self.slots = self.capacity = 0
-        self._placement = None
-        self._moved = {}
+        self.slots = self.capacity = self._before = 0
+        self._placements = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions before the tokens of this forward, as models ask that build their own positions."""
-        if self._placement is None:
-            return 0
-        return self._placement.length - self._placement.positions.shape[1]
+        """Positions before the tokens of this forward, for models which ask."""
+        return self._before
 
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
+        return self._before + query_length, 0
 
     def _placement_on(self, device: torch.device) -> Placement:
-        assert self._placement is not None, "a forward without a placement"
-        placement = self._moved.get(device)
-        if placement is None:
-            whole = self._placement
-            rows = whole.rows if isinstance(whole.rows, slice) else whole.rows.to(device)
-            placement = Placement(whole.slots.to(device), whole.positions.to(device), rows, whole.length)
-            self._moved[device] = placement
-        return placement
+        found = self._placements.get(device)
+        if found is None:
+            found = next(iter(self._placements.values())).on(device)
+            self._placements[device] = found
+        return found
 
-    def _empty(self, states: Tensor) -> Tensor:
-        return states.new_zeros(self.slots, states.shape[1], self.capacity, states.shape[3])
+    def _empty(self, like: Tensor) -> Tensor:
+        return like.new_zeros(self.slots, self.capacity, *like.shape[2:])
 
     def _enlarged(self, store: Tensor) -> Tensor:
         larger = self._empty(store)
-        larger[: store.shape[0], :, : store.shape[2]] = store
+        larger[: store.shape[0], : store.shape[1]] = store
         return larger
+
+
+def _write_and_read(store: Tensor, states: Tensor, placement: Placement) -> Tensor:
+    tokens_first = states.transpose(1, 2)
+    store.flatten(0, 1).index_copy_(0, placement.cells, tokens_first.flatten(0, 1))
+    return store[placement.rows, : placement.length].transpose(1, 2)

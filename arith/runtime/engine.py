@@ -1,9 +1,10 @@
 """The engine: a formula with its models loaded, ready to write and to score."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from arith.runtime.backbone import Backbone, make_backbone
 from arith.runtime.fusion import Fusion
 from arith.runtime.generation import Ending, Generation
 from arith.runtime.options import Sampling
-from arith.runtime.plan import Plan
+from arith.runtime.plan import Plan, free_memory
 from arith.runtime.processors import Processors
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import PromptReader, Row, as_params, as_prompts, make_rows
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
+LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are scored together
+
+Measured = TypeVar("Measured")
 
 
 class Engine:
@@ -140,18 +144,17 @@ class Engine:
         the turn.
         """
         rows = self._given(prompts, completions, params, end=end, behind=False)
-        return [
-            score(self._fusion, row, logits) for row, logits in self._teacher_forced(rows, keep_last=False)
-        ]
+        return self._teacher_forced(rows, partial(score, self._fusion), keep_last=False)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
         text, or a list of token ids; either may be empty)."""
         rows = self._given(prompts, continuations, params, end=False, behind=True)
-        found = [
-            fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
-            for row, logits in self._teacher_forced(rows, keep_last=True)
-        ]
+
+        def behind(row: Row, logits: Mapping[LLM, Tensor]) -> Tensor:
+            return fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
+
+        found = self._teacher_forced(rows, behind, keep_last=True)
         return torch.cat(found) if found else torch.empty(0, self._fusion.vocabulary)
 
     def _start(self, prompts: Any, params: Any, options: dict[str, Any]) -> tuple[Generation, Sampling]:
@@ -247,13 +250,20 @@ class Engine:
         return ids
 
     def _teacher_forced(
-        self, rows: Sequence[Row], keep_last: bool
-    ) -> Iterator[tuple[Row, Mapping[LLM, Tensor]]]:
+        self, rows: Sequence[Row], measure: Callable[[Row, Mapping[LLM, Tensor]], Measured], keep_last: bool
+    ) -> list[Measured]:
+        """What `measure` makes of each row and its logits."""
         longest = max((len(row.tokens) for row in rows), default=0)
-        together = self._rows_at_once(rows, longest)
+        positions = 1 if keep_last else max(longest, 1)
+        logits_bytes = 4 * positions * self._fusion.vocabulary * len(self._backbones)
+        with_logits = int(LOGITS_SHARE * free_memory(self.device) // logits_bytes)
+        together = max(1, min(self._rows_at_once(rows, longest), with_logits))
         with self._at_work():
-            for start in range(0, len(rows), together):
-                yield from teacher_forced(self._backbones, rows[start : start + together], keep_last)
+            return [
+                measure(row, logits)
+                for start in range(0, len(rows), together)
+                for row, logits in teacher_forced(self._backbones, rows[start : start + together], keep_last)
+            ]
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

@@ -44,10 +44,11 @@ class LaneAdapters:
         """`[lanes, 1, ranks]`, 1 where the rank belongs to the lane's adapter; None where none does."""
         key = (layout, like.device, like.dtype)
         if key not in self._masks:
-            owners = [adapter for adapter, ranks in layout for _ in range(ranks)]
-            rows = [[float(owner == adapter) for owner in owners] for adapter in self.adapters]
-            used = any(adapter in self.adapters for adapter, _ in layout)
-            self._masks[key] = like.new_tensor(rows)[:, None] if used else None
+            numbers = {adapter: number for number, (adapter, _) in enumerate(layout)}
+            lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
+            owners = [number for number, (_, ranks) in enumerate(layout) for _ in range(ranks)]
+            owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
+            self._masks[key] = owned.to(like.device, like.dtype) if max(lanes) >= 0 else None
         return self._masks[key]
 
 

@@ -20,7 +20,7 @@ class MaskLayout:
     windows: dict[str, int | None]
 
     def build(self, positions: Tensor, length: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
-        """Masks `[rows, 1, tokens, length]` for tokens at `positions` `[rows, tokens]`, to be added to scores.
+        """Masks `[rows, 1, tokens, length]` for tokens at `positions` `[rows, tokens]`, to add to scores.
 
         They are 0 where a token sees a position, and the lowest number of `dtype` where it doesn't: eager
         attention takes no other kind, and torch's own would convert any other anew in every layer.

@@ -8,23 +8,26 @@ from arith.runtime.recompute import RecomputeBackbone
 from arith.runtime.slots import SlotBackbone
 
 # Much longer and much shorter: whoever ignores a mask sees many keys that aren't the lane's own.
-_LENGTHS = (24, 3)
+_LONG, _SHORT = 24, 3
 # What model code raises that expects its own kind of cache or mask.
 _MISFITS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
-def disagreement(slots: SlotBackbone, plain: RecomputeBackbone, adapter: str | None) -> str | None:
+def disagreement(
+    slots: SlotBackbone, plain: RecomputeBackbone, adapter: str | None, vocabulary: int
+) -> str | None:
     """Why `slots` can't be used, found by a ragged prefill and a step of two lanes; None when all is well."""
     try:
-        found = _trial(slots, adapter)
+        found = _trial(slots, adapter, vocabulary)
     except torch.OutOfMemoryError:
         raise
     except _MISFITS as error:
-        return f"its code doesn't take our KV cache ({type(error).__name__}: {str(error).splitlines()[0]})"
+        message = str(error).partition("\n")[0]
+        return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
     finally:
         slots.reset()
         slots.stats.reset()
-    expected = _trial(plain, adapter)
+    expected = _trial(plain, adapter, vocabulary)
     exact = expected.dtype in (torch.float32, torch.float64)
     difference = (found - expected).float().square().mean().sqrt()
     spread = expected.float().std()
@@ -33,7 +36,11 @@ def disagreement(slots: SlotBackbone, plain: RecomputeBackbone, adapter: str | N
     return "its logits over our KV cache differ from those of a plain forward"
 
 
-def _trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None) -> Tensor:
-    lanes, logits = backbone.open([LaneRequest(adapter, tuple(range(2, 2 + length))) for length in _LENGTHS])
-    following = torch.tensor([1, 2], device=backbone.device)
+def _trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None, vocabulary: int) -> Tensor:
+    room = min(_LONG, _LONG if backbone.context is None else backbone.context - 1)
+    tokens = [at % vocabulary for at in range(2 * room)]
+    lanes, logits = backbone.open(
+        [LaneRequest(adapter, tuple(part)) for part in (tokens[:room], tokens[-_SHORT:])]
+    )
+    following = torch.tensor(tokens[:2], device=backbone.device)
     return torch.cat([*logits, backbone.step(lanes, following)])

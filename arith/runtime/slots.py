@@ -11,7 +11,7 @@ from arith.errors import PromptError
 from arith.operands.loading import context_window
 from arith.runtime.backbone_stats import BackboneStats
 from arith.runtime.bucket import CHUNK, buckets
-from arith.runtime.cache import Placement, Rows, SlotCache
+from arith.runtime.cache import SlotCache
 from arith.runtime.head import logits_at
 from arith.runtime.lane import Lane, LaneRequest
 from arith.runtime.lora import LaneAdapters
@@ -19,6 +19,7 @@ from arith.runtime.masks import MaskLayout
 from arith.runtime.prefix import Prefill, PrefixIndex, cover, split_wave
 
 _FIRST_CAPACITY = 256
+_GROWTH = 1.5
 
 
 class SlotBackbone:
@@ -88,7 +89,9 @@ class SlotBackbone:
         self._check_open(lanes)
         order = sorted(range(len(lanes)), key=lambda one: lanes[one].slot)
         ordered = [lanes[one] for one in order]
-        self._reserve(len(self._slots), max(len(lane.tokens) for lane in lanes) + 1)
+        length = max(len(lane.tokens) for lane in lanes) + 1
+        self._reserve(len(self._slots), length)
+        new_tokens = tokens.tolist()
         moved = order != list(range(len(lanes)))
         where = torch.tensor(order, device=self.device) if moved else None
         logits = self._forward(
@@ -96,11 +99,11 @@ class SlotBackbone:
             [lane.adapter for lane in ordered],
             (tokens if where is None else tokens[where])[:, None],
             torch.tensor([[len(lane.tokens)] for lane in ordered], device=self.device),
-            max(len(lane.tokens) for lane in lanes) + 1,
+            length,
             columns=None,
         )[:, 0]
         self.stats.add(len(lanes), len(lanes))
-        for lane, token in zip(lanes, tokens.tolist(), strict=True):
+        for lane, token in zip(lanes, new_tokens, strict=True):
             lane.tokens.append(token)
         if where is None:
             return logits
@@ -192,7 +195,7 @@ class SlotBackbone:
         """Logits `[rows, n, vocabulary]` of `tokens` `[rows, tokens]` at `positions` of their slots."""
         self._adapters.select(adapters, tokens.shape[1])
         at = torch.tensor(slots, device=self.device)
-        self._cache.place(Placement(at, positions, _rows(slots, at), length))
+        self._cache.place(at, positions, _rows(slots, at), length)
         logits = logits_at(
             self._model,
             columns,
@@ -209,10 +212,10 @@ class SlotBackbone:
             raise PromptError(f"{length} tokens don't fit the context window of {self.name} ({self.context})")
         capacity = self._cache.capacity
         if length > capacity:
-            capacity = max(length, 2 * capacity, _FIRST_CAPACITY)
+            capacity = max(length, int(_GROWTH * capacity), _FIRST_CAPACITY)
             capacity = capacity if self.context is None else min(capacity, self.context)
         if slots > self._cache.slots:
-            slots = max(slots, 2 * self._cache.slots)
+            slots = max(slots, int(_GROWTH * self._cache.slots))
         self._cache.reserve(slots, capacity)
         self._slots.extend([None] * (self._cache.slots - len(self._slots)))
 
@@ -232,7 +235,7 @@ class SlotBackbone:
             raise ValueError("a lane that isn't open in this backbone, or is named twice")
 
 
-def _rows(slots: list[int], at: Tensor) -> Rows:
+def _rows(slots: list[int], at: Tensor) -> slice | Tensor:
     """The slots as a slice, which reads them without a copy, where they are evenly spaced and ascending."""
     stride = slots[1] - slots[0] if len(slots) > 1 else 1
     if stride > 0 and all(right - left == stride for left, right in pairwise(slots)):

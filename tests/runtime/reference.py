@@ -1,4 +1,4 @@
-"""What engines are compared with: plain transformers, whole sequences, no cache, no padding, peft's adapters."""
+"""What engines are compared with: plain transformers, whole sequences, no cache, no padding, peft itself."""
 
 import functools
 import warnings
@@ -83,13 +83,13 @@ def chosen(log_probs: Tensor, tokens: Sequence[int]) -> list[float]:
 
 
 class Script(LogitsProcessor):
-    """Leaves a row no choice but the script's tokens; `prompt_length` is that of the first operand's prompt."""
+    """Leaves a row no choice but these tokens; `prompt_length` is that of the first operand's prompt."""
 
     def __init__(self, prompt_length: int, tokens: Iterable[int]):
         self.prompt_length = prompt_length
         self.tokens = list(tokens)
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         token = self.tokens[input_ids.shape[1] - self.prompt_length]
         forced = torch.full_like(scores, -torch.inf)
         forced[:, token] = 0.0

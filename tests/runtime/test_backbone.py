@@ -1,5 +1,6 @@
 """Backbones against plain forwards of the same model without any cache."""
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,6 +119,44 @@ def test_prompts_longer_than_a_chunk_equal_plain_forwards(new_llama: Any) -> Non
     check_step(backbone, plain, lanes, 0)
 
 
+@pytest.mark.parametrize("adapted", [False, True])
+def test_any_order_of_opening_stepping_and_closing_gives_plain_logits(
+    tiny_llama: str, lora_a: str, lora_b: str, adapted: bool
+) -> None:
+    from arith.operands.adapters import attach
+
+    adapters = [lora_a, lora_b] if adapted else []
+    backbone = make_backbone(load(tiny_llama), adapters, 270)
+    plain: dict[str | None, Plain] = {one: Plain(tiny_llama) for one in (None, *adapters)}
+    for adapter in adapters:
+        attach(plain[adapter].model, [adapter])
+    chance = random.Random(7)
+    stems = [prompt(length) for length in (30, 45, 2)]
+    lanes: list[Lane] = []
+    for _ in range(40):
+        action = chance.choice(["open", "step", "step", "close"])
+        if action == "open":
+            requests = [
+                LaneRequest(
+                    chance.choice(list(plain)), (*chance.choice(stems), *prompt(chance.randint(1, 9)))
+                )
+                for _ in range(chance.randint(1, 4))
+            ]
+            opened, logits = backbone.open(requests)
+            for lane, found in zip(opened, logits, strict=True):
+                check(found, plain[lane.adapter](lane.tokens))
+            lanes.extend(opened)
+        elif action == "step" and lanes:
+            chosen = chance.sample(lanes, chance.randint(1, len(lanes)))
+            stepped = backbone.step(chosen, torch.tensor(chance.choices(range(256), k=len(chosen))))
+            for lane, row in zip(chosen, stepped, strict=True):
+                check(row[None], plain[lane.adapter](lane.tokens))
+        elif action == "close" and lanes:
+            chosen = chance.sample(lanes, chance.randint(1, len(lanes)))
+            backbone.close(chosen)
+            lanes = [lane for lane in lanes if lane not in chosen]
+
+
 def test_padding_is_under_two_percent_of_the_tokens(tiny_llama: str) -> None:
     backbone = make_backbone(load(tiny_llama), [], 270)
     backbone.open(
@@ -180,7 +219,7 @@ def test_layers_of_two_kinds_get_a_mask_each(tiny_llama: str, tmp_path: Any) -> 
 def test_a_recurrent_model_is_recomputed(tiny_mamba: str) -> None:
     backbone, plain = make_backbone(load(tiny_mamba), [], 270), Plain(tiny_mamba)
     assert isinstance(backbone, RecomputeBackbone)
-    assert backbone.slower == "it keeps a recurrent state in place of a KV cache"
+    assert backbone.slower == "it keeps a recurrent state"
     requests = [LaneRequest(None, prompt(length), keep) for length, keep in ((3, 1), (40, 7))]
     lanes, logits = backbone.open(requests)
     for request, found in zip(requests, logits, strict=True):
@@ -238,6 +277,18 @@ def test_a_closed_lane_cannot_be_stepped(tiny_llama: str) -> None:
     backbone.close(lanes[:1])
     with pytest.raises(ValueError, match="isn't open"):
         backbone.step(lanes, torch.tensor([1, 2]))
+
+
+def test_a_tiny_vocabulary_and_window_are_enough_for_slots() -> None:
+    import transformers
+
+    config_class: Any = transformers.LlamaConfig
+    config = config_class(
+        vocab_size=5, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
+        max_position_embeddings=8,
+    )  # fmt: skip
+    backbone = make_backbone(transformers.LlamaForCausalLM(config).eval(), [], 5)
+    assert isinstance(backbone, SlotBackbone)
 
 
 def test_reset_frees_the_pool_and_starts_afresh(tiny_llama: str) -> None:

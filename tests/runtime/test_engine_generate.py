@@ -1,4 +1,4 @@
-"""Which tokens an engine writes: transformers' own where there is one operand, and the same in any company."""
+"""Which tokens an engine writes: transformers' own for one operand, and the same in any company."""
 
 from collections import Counter
 from typing import Any
@@ -18,7 +18,7 @@ PROMPTS = ["the rain in spain", "a", "Once upon a time there was another inner r
 class EndsAtFive(StoppingCriteria):
     """Ends a row at a token whose id five divides, so rows leave at times of their own."""
 
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
         return input_ids[:, -1] % 5 == 0
 
 
@@ -47,14 +47,19 @@ def test_greedy_equals_generate_for_a_ragged_batch(model: str, request: pytest.F
     assert tokens_of(found) == expected
 
 
-def test_greedy_with_a_repetition_penalty_equals_generate(tiny_llama: str, single: Engine) -> None:
+def test_a_repetition_penalty_works_on_log_probabilities(tiny_llama: str, single: Engine) -> None:
+    """A log-probability is never positive, so the penalty multiplies those of the tokens already there."""
     reference = plain(tiny_llama)
-    ids = torch.tensor([reference.raw(PROMPTS[0])])
-    whole = reference.model.generate(
-        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=24, repetition_penalty=1.7
-    )
-    found = single.generate(PROMPTS[0], max_new_tokens=24, do_sample=False, repetition_penalty=1.7)
-    assert found[0].token_ids == whole[0, ids.shape[1] :].tolist()
+    tokens = reference.raw(PROMPTS[0])
+    start = len(tokens)
+    for _ in range(16):
+        scores = reference.log_probs(tokens, 1)[0]
+        factors = torch.ones_like(scores)
+        factors[sorted(set(tokens))] = 1.7
+        tokens.append(int((scores * factors).argmax()))
+    found = single.generate(PROMPTS[0], max_new_tokens=16, do_sample=False, repetition_penalty=1.7)
+    assert found[0].token_ids == tokens[start:]
+    assert tokens[start:] != reference.greedy(tokens[:start], 16), "the penalty changes something"
 
 
 FORMULAS = [
@@ -140,12 +145,18 @@ def test_reported_logprobs_are_the_formula_before_any_warper(
     operands = {"a": raw(tiny_llama), "b": raw(tiny_llama_other), "c": raw(tiny_llama, lora_b)}
     engine = Engine(Formula("a + w*b - 0.2*c", **operands))
     params = [{"w": 0.5}, {"w": -0.25}]
-    found = engine.generate(PROMPTS[:2], params=params, max_new_tokens=9, temperature=0.7, top_k=20, top_p=0.9)
+    found = engine.generate(
+        PROMPTS[:2], params=params, max_new_tokens=9, temperature=0.7, top_k=20, top_p=0.9
+    )
     for result, point in zip(found, params, strict=True):
         ids = plain(tiny_llama).raw(PROMPTS[result.index])
         logs, single = fused(
-            lambda a, b, c, w: a + w * b - 0.2 * c, operands, dict.fromkeys(operands, ids), result.token_ids, **point
-        )  # fmt: skip
+            lambda a, b, c, w: a + w * b - 0.2 * c,
+            operands,
+            dict.fromkeys(operands, ids),
+            result.token_ids,
+            **point,
+        )
         assert list(result.logprobs) == ["formula", "a", "b", "c"]
         assert result.logprobs["formula"] == pytest.approx(chosen(logs, result.token_ids), abs=1e-4)
         for name in operands:
@@ -192,7 +203,7 @@ def test_fields_of_a_prompt_reach_the_operands_that_use_them(tiny_llama: str) ->
     operands = {"reader": reader, "guesser": guesser}
     logs, _ = fused(lambda reader, guesser: reader - 0.5 * guesser, operands, prompts, found.token_ids)
     assert found.logprobs["formula"] == pytest.approx(chosen(logs, found.token_ids), abs=1e-4)
-    with pytest.raises(PromptError, match="prompt 2.*context"):
+    with pytest.raises(PromptError, match=r"prompt 2.*context"):
         engine.generate([{"prompt": "a", "context": "b"}, "no context"], max_new_tokens=1)
 
 
@@ -203,7 +214,10 @@ def test_no_prompts_give_no_results(single: Engine) -> None:
 
 
 def test_what_a_call_cannot_mean_is_refused(single: Engine, tiny_llama: str) -> None:
-    for wrong in ({"max_new_tokens": 0}, {"temperature": -1.0}, {"max_tokens": 5}, {"params": [{}, {}]}):
+    wrong_options: list[dict[str, Any]] = [
+        {"max_new_tokens": 0}, {"temperature": -1.0}, {"max_tokens": 5}, {"params": [{}, {}]}
+    ]  # fmt: skip
+    for wrong in wrong_options:
         with pytest.raises(OptionError):
             single.generate("a", **wrong)
     with pytest.raises(PromptError):
@@ -216,6 +230,8 @@ def test_what_a_call_cannot_mean_is_refused(single: Engine, tiny_llama: str) -> 
 def test_the_device_given_is_the_device_used(tiny_llama: str, single: Engine) -> None:
     engine = Engine(raw(tiny_llama), device="cpu")
     assert engine.device == torch.device("cpu") and "cpu" in str(engine.plan)
-    assert tokens_of(engine.generate("on", max_new_tokens=4)) == tokens_of(single.generate("on", max_new_tokens=4))
+    assert tokens_of(engine.generate("on", max_new_tokens=4)) == tokens_of(
+        single.generate("on", max_new_tokens=4)
+    )
     with pytest.raises(OperandError, match="isn't a device"):
         Engine(raw(tiny_llama), device="toaster")

@@ -35,6 +35,7 @@ def kl(a: Dist, b: Dist) -> Scalar:
 def js(a: Dist, b: Dist) -> Scalar:
     """The Jensen-Shannon divergence of the normalised arguments, in nats: between 0 and log 2."""
     left, right = a.log_probs(), b.log_probs()
-    middle = torch.logaddexp(left, right) - math.log(2)
+    outside = left.isneginf() & right.isneginf()  # there the gradient of logaddexp would be NaN
+    middle = torch.logaddexp(left.masked_fill(outside, 0.0), right.masked_fill(outside, 0.0)) - math.log(2)
     both = _expected(a.probs(), left - middle) + _expected(b.probs(), right - middle)
     return 0.5 * both

@@ -50,7 +50,7 @@ def top_p(f: Dist, p: Scalar) -> Dist:
             ranked = probs.sort(dim=-1, descending=True).values
         before = ranked.cumsum(-1) - ranked
         last = (before < p).sum(-1, keepdim=True).clamp(min=1) - 1
-        smallest = ranked.gather(-1, last)
+        smallest = torch.where(p < 1, ranked.gather(-1, last), 0.0)  # rounding would lose tokens at p = 1
     return f.restrict(probs >= smallest + 0 * p)
 
 

@@ -1,0 +1,186 @@
+"""The engine over the real 135M chat model, against transformers on the same converted weights."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from arith import LLM, Engine, Formula
+from tests.conftest import save_lora
+
+CHILD = "You are a small child. Use short, simple words."
+LONG = "Summarise this: " + "The river rose in the night, and in the morning the bridge was gone. " * 12
+PROMPTS = ["Hi", "Why is the sky blue?", LONG, "Write two lines about the sea."]
+
+
+class Reference:
+    """transformers on the converted folder: `generate`, and plain forwards without a cache."""
+
+    def __init__(self, folder: str):
+        import transformers
+
+        self.folder = folder
+        builder: Any = transformers.AutoModelForCausalLM
+        self.model = builder.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def chat(self, prompt: str, system: str | None = None) -> list[int]:
+        messages = [{"role": "user", "content": prompt}]
+        if system is not None:
+            messages.insert(0, {"role": "system", "content": system})
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    @torch.inference_mode()
+    def greedy(self, prompts: Sequence[str], count: int) -> list[list[int]]:
+        """transformers' `generate` for one batch, padded on the left; each row up to the end of its text."""
+        ids = [self.chat(prompt) for prompt in prompts]
+        longest = max(map(len, ids))
+        pad = self.tokenizer.eos_token_id
+        padded = torch.tensor([[pad] * (longest - len(one)) + one for one in ids])
+        mask = torch.tensor([[0] * (longest - len(one)) + [1] * len(one) for one in ids])
+        written = self.model.generate(
+            padded, attention_mask=mask, do_sample=False, max_new_tokens=count, pad_token_id=pad,
+            repetition_penalty=1.0,
+        )  # fmt: skip
+        rows: list[list[int]] = written[:, longest:].tolist()
+        return [row[: row.index(pad) + 1] if pad in row else row for row in rows]
+
+    @torch.inference_mode()
+    def log_probs(self, prompt: Sequence[int], tokens: Sequence[int]) -> Tensor:
+        """The log-probabilities `[tokens, vocab]` that predict the tokens behind the prompt."""
+        ids = torch.tensor([[*prompt, *tokens[:-1]]])
+        logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]
+        return torch.as_tensor(logits).log_softmax(-1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A second thread saves little here, and where the cores are busy the two wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def reference(smollm: str) -> Reference:
+    from arith.operands.gguf import converted_folder
+    from arith.operands.locate import locate
+
+    location = locate(smollm)
+    assert location.gguf_file is not None
+    return Reference(str(converted_folder(Path(location.source) / location.gguf_file)))
+
+
+@pytest.fixture(scope="module")
+def engine(smollm: str) -> Engine:
+    """Two personas of one model, and the first one alone where `w` is 0."""
+    return Engine(Formula("plain + w*child", plain=LLM(smollm), child=LLM(smollm, system=CHILD)))
+
+
+def assert_greedy_equals_generate(
+    engine: Engine, reference: Reference, prompts: list[str], count: int
+) -> None:
+    found = engine.generate(prompts, params={"w": 0}, max_new_tokens=count, do_sample=False)
+    for result, expected in zip(found, reference.greedy(prompts, count), strict=True):
+        assert result.token_ids == expected
+
+
+def test_greedy_equals_generate_over_64_tokens(engine: Engine, reference: Reference) -> None:
+    assert_greedy_equals_generate(engine, reference, ["Tell me a story about a fox."], 64)
+
+
+def test_greedy_equals_generate_for_a_padded_batch(engine: Engine, reference: Reference) -> None:
+    lengths = [len(reference.chat(prompt)) for prompt in PROMPTS]
+    assert max(lengths) > 4 * min(lengths)
+    assert_greedy_equals_generate(engine, reference, PROMPTS, 64)
+
+
+@pytest.mark.slow
+def test_greedy_equals_generate_for_a_large_padded_batch(engine: Engine, reference: Reference) -> None:
+    prompts = [*PROMPTS, *(f"What is {number} times {number + 3}?" for number in range(8)), LONG * 3]
+    assert_greedy_equals_generate(engine, reference, prompts, 96)
+
+
+def assert_equals_recomputation(
+    engine: Engine,
+    prompts: list[str],
+    expected: Callable[[str, list[int]], Tensor],
+    **options: Any,
+) -> None:
+    """Both what `generate` reports and what `score` finds, at each token of each row."""
+    found = engine.generate(prompts, **options)
+    scores = engine.score(prompts, [result.token_ids for result in found], params=options.get("params"))
+    for prompt, result, score in zip(prompts, found, scores, strict=True):
+        logs = expected(prompt, result.token_ids)
+        values = [float(logs[position, token]) for position, token in enumerate(result.token_ids)]
+        assert result.logprobs["formula"] == pytest.approx(values, abs=1e-4)
+        assert score.logprobs["formula"] == pytest.approx(values, abs=1e-4)
+
+
+def test_a_linear_formula_equals_a_plain_recomputation(engine: Engine, reference: Reference) -> None:
+    def expected(prompt: str, tokens: list[int]) -> Tensor:
+        plain = reference.log_probs(reference.chat(prompt), tokens)
+        child = reference.log_probs(reference.chat(prompt, CHILD), tokens)
+        return (plain + 0.6 * child).log_softmax(-1)
+
+    assert_equals_recomputation(
+        engine, PROMPTS[:2], expected, params={"w": 0.6}, max_new_tokens=10, top_p=0.9
+    )
+
+
+def test_a_non_linear_formula_equals_a_plain_recomputation(smollm: str, reference: Reference) -> None:
+    operands = {"plain": LLM(smollm), "child": LLM(smollm, system=CHILD)}
+    engine = Engine(Formula("within(max(plain, 1.2*child), top_k(plain, 50))", **operands))
+
+    def expected(prompt: str, tokens: list[int]) -> Tensor:
+        plain = reference.log_probs(reference.chat(prompt), tokens)
+        child = reference.log_probs(reference.chat(prompt, CHILD), tokens)
+        outside = plain < plain.topk(50, dim=-1).values[:, -1:]
+        return torch.maximum(plain, 1.2 * child).masked_fill(outside, -torch.inf).log_softmax(-1)
+
+    assert_equals_recomputation(engine, PROMPTS[:2], expected, max_new_tokens=10)
+
+
+def test_a_row_is_the_same_alone_and_among_others(engine: Engine) -> None:
+    options: dict[str, Any] = {"params": {"w": -0.4}, "max_new_tokens": 12, "seed": 8, "temperature": 0.9}
+    together = engine.generate(PROMPTS, **options)
+    for prompt, result in zip(PROMPTS[:2], together, strict=False):
+        assert engine.generate(prompt, **options)[0].token_ids == result.token_ids
+
+
+@pytest.mark.slow
+def test_two_adapters_and_the_bare_base_equal_a_plain_recomputation(
+    smollm: str, reference: Reference, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+
+    targets = {"first": ["q_proj", "v_proj"], "second": "all-linear"}
+    paths = {
+        name: save_lora(tmp_path / name, reference.folder, seed=seed, r=4 * seed, target_modules=modules)
+        for seed, (name, modules) in enumerate(targets.items(), start=1)
+    }
+    arms = {name: Reference(reference.folder) for name in paths}
+    for name, arm in arms.items():
+        arm.model = PeftModel.from_pretrained(arm.model, paths[name]).eval()
+    engine = Engine(
+        Formula(
+            "base + 0.5*first - 0.25*second",
+            base=LLM(smollm),
+            first=LLM(smollm, adapter=paths["first"]),
+            second=LLM(smollm, adapter=paths["second"]),
+        )
+    )
+
+    def expected(prompt: str, tokens: list[int]) -> Tensor:
+        base, first, second = (
+            one.log_probs(one.chat(prompt), tokens) for one in (reference, arms["first"], arms["second"])
+        )
+        return (base + 0.5 * first - 0.25 * second).log_softmax(-1)
+
+    assert_equals_recomputation(engine, PROMPTS, expected, max_new_tokens=16)
+    assert len(engine.stats) == 1
