@@ -41,6 +41,12 @@ class Figure:
     lowest: float
     highest: float
 
+    def as_row(self) -> str:
+        """A row of the Markdown table."""
+        times = f"{self.engine_ms:.1f} | {self.baseline_ms:.1f}"
+        ratios = f"{self.ratio:.2f} | {self.lowest:.2f}-{self.highest:.2f}"
+        return f"| {self.against} | {self.operands} | {self.rows} | {times} | {ratios} |"
+
 
 def paired(
     name: str, operands: int, rows: int, ours: Callable[[], float], theirs: Callable[[], float], n: int
@@ -126,9 +132,8 @@ def main() -> None:
     arguments = parser.parse_args()
     model = load_model(LLM(MODEL, dtype="float32").weights, torch.device("cpu"))
     figures: list[Figure] = []
-    print(
-        "| against | operands | rows | engine ms | baseline ms | ratio | range |\n|---|---|---|---|---|---|---|"
-    )
+    print("| against | operands | rows | engine ms | baseline ms | ratio | range |")
+    print("|---|---|---|---|---|---|---|")
     for count in arguments.operands:
         peers = Peers(count, arguments.tokens, model)
         for rows in arguments.rows:
@@ -142,11 +147,7 @@ def main() -> None:
                     arguments.repeats,
                 )
                 figures.append(figure)
-                print(
-                    f"| {figure.against} | {count} | {rows} | {figure.engine_ms:.1f} | {figure.baseline_ms:.1f} "
-                    f"| {figure.ratio:.2f} | {figure.lowest:.2f}-{figure.highest:.2f} |",
-                    flush=True,
-                )
+                print(figure.as_row(), flush=True)
     print(json.dumps({"threads": torch.get_num_threads(), "figures": [asdict(figure) for figure in figures]}))
 
 

@@ -31,6 +31,7 @@ def load(
     """
     say(str(plan_of(spec, device)))
     refuse_unreadable(spec, lines, end)
+    say("loading the models ...")
     engine = spec.engine(max_rows=max_rows, device=device)
     for note in engine.notes:
         say(note)

@@ -13,14 +13,16 @@ class RowProgress:
     """Rows done of `total`, tokens a second and the time left; `summary` tells them in words at the end."""
 
     def __init__(self, total: int, done: int = 0):
+        console = Console(stderr=True)
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("rows", total=total, completed=done, rate="")
         self._start = time.perf_counter()

@@ -25,7 +25,7 @@ def check(document: Document, names: Names, free: Mapping[str, Type]) -> dict[st
     result = type_of(document.result, types)
     if result is not D:
         hints = {
-            S: "a formula needs at least one operand",
+            S: "a scalar is the weight of a dist, as in `alpha*base`",
             V: "a vec of probabilities becomes a dist by `log(...)`",
             M: "a mask chooses tokens: `within(f, mask)` or `where(mask, f, g)`",
         }

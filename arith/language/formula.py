@@ -108,6 +108,9 @@ class Formula(Algebra):
     def __repr__(self) -> str:
         return f"Formula({str(self)!r})"
 
+    def __bool__(self) -> bool:
+        raise TypeError("a formula has no truth value: comparisons don't chain, write `(a < b)*(b < c) > 0`")
+
     def _refuse_unused(self, bindings: Mapping[str, Any]) -> None:
         known = {*self._names.definitions, *self._names.free}
         for name in bindings:

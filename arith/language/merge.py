@@ -75,7 +75,7 @@ class Scope:
             for known, other in self.bindings.items():
                 if not isinstance(other, float) and other == value:
                     return known
-            name = self._free(name)
+            name = next(n for n in map("operand{}".format, count(1)) if n not in self.taken)
         elif name in self.bindings and self.bindings[name] != value:
             raise FormulaError(
                 f"`{name}` is bound to two different things: {self.bindings[name]!r} and {value!r}"
@@ -89,8 +89,7 @@ class Scope:
     def _free(self, name: str) -> str:
         if name not in self.taken:
             return name
-        stem = name.rstrip("0123456789") if UNNAMED.fullmatch(name) else f"{name}_"
-        return next(f"{stem}{number}" for number in count(2) if f"{stem}{number}" not in self.taken)
+        return next(n for n in (f"{name}_{number}" for number in count(2)) if n not in self.taken)
 
 
 def with_formulas(

@@ -64,7 +64,6 @@ class Engine:
             for name, o in self.operands.items()
         }
         vocabulary = common_vocabulary(members)
-        self.notes = vocabulary.notes
         self.plan.refuse_if_impossible()
         self._max_rows = max_rows
         self._backbones: dict[LLM, Backbone] = {}
@@ -72,6 +71,11 @@ class Engine:
             model = load_model(planned.weights, self.device)
             backbone = make_backbone(model, planned.adapters, vocabulary.size)
             self._backbones.update((operand, backbone) for _, operand in planned.lanes)
+        slower = {backbone.name: backbone.slower for backbone in self._backbones.values() if backbone.slower}
+        self.notes = (
+            *vocabulary.notes,
+            *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in slower.items()),
+        )
         self._fusion = Fusion(self.formula, self.operands, vocabulary.size, self.device)
         self.stats = EngineStats(self.plan, self._backbones)
         self._busy = threading.Lock()

@@ -154,8 +154,9 @@ def test_a_bound_parameter_may_be_given_another_value() -> None:
 @pytest.mark.parametrize(
     "text",
     ["a + x*b", "log((1 - y)*p(a) + y*p(b))", "average(a + x*b)", "average(max(a, y*b) + a)",
-     "a + js(a, b)*b", "a + x*kl(a, b)*b", "where(a > b, a, x*b)", "top_k(a - x*b, 4)", "clamp(a - b, min=-y) + abs(x*a)",
-     "within(temper(a, y), top_p(b, 0.7))", "log(exp(x*a) + p(b)) + entropy(b)*a", "min(a, b) - x*p(a)"],
+     "a + js(a, b)*b", "a + x*kl(a, b)*b", "where(a > b, a, x*b)", "top_k(a - x*b, 4)",
+     "clamp(a - b, min=-y) + abs(x*a)", "within(temper(a, y), top_p(b, 0.7))",
+     "log(exp(x*a) + p(b)) + entropy(b)*a", "min(a, b) - x*p(a)"],
 )  # fmt: skip
 def test_gradients_are_those_of_finite_differences(text: str) -> None:
     formula = bound(text)

@@ -1,57 +1,18 @@
 """Backbones against plain forwards of the same model without any cache."""
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from arith.errors import OperandError, PromptError
+from arith.errors import PromptError
+from arith.operands.adapters import attach
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
-from arith.runtime.recompute import RecomputeBackbone
+from arith.runtime.backbone import Lane, LaneRequest, make_backbone
 from arith.runtime.slots import SlotBackbone
-
-CPU = torch.device("cpu")
-
-
-def load(path: str) -> Any:
-    return load_model(LLM(path).weights, CPU)
-
-
-def prompt(length: int, seed: int = 0) -> tuple[int, ...]:
-    generator = torch.Generator().manual_seed(1000 * length + seed)
-    return tuple(torch.randint(0, 256, (length,), generator=generator).tolist())
-
-
-class Plain:
-    """The reference: the whole sequence in one forward, without a cache."""
-
-    def __init__(self, path: str, vocabulary: int = 270):
-        self.model = load(path)
-        self.vocabulary = vocabulary
-
-    @torch.inference_mode()
-    def __call__(self, tokens: Sequence[int], keep: int = 1) -> Tensor:
-        logits: Tensor = self.model(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits
-        return logits[0, -keep:, : self.vocabulary]
-
-
-def check(found: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
-
-
-def check_step(backbone: Backbone, plain: Plain, lanes: list[Lane], seed: int) -> None:
-    """One step of the lanes, each row of it against the plain forward."""
-    tokens = torch.tensor(prompt(len(lanes), seed))
-    logits = backbone.step(lanes, tokens)
-    assert logits.shape == (len(lanes), plain.vocabulary)
-    for lane, token, row in zip(lanes, tokens.tolist(), logits, strict=True):
-        assert lane.tokens[-1] == token
-        check(row[None], plain(lane.tokens))
+from tests.runtime.plain import CPU, Plain, check, check_step, load, prompt
 
 
 @pytest.fixture(params=["tiny_llama", "tiny_gpt2", "tiny_mistral_sliding"])
@@ -123,8 +84,6 @@ def test_prompts_longer_than_a_chunk_equal_plain_forwards(new_llama: Any) -> Non
 def test_any_order_of_opening_stepping_and_closing_gives_plain_logits(
     tiny_llama: str, lora_a: str, lora_b: str, adapted: bool
 ) -> None:
-    from arith.operands.adapters import attach
-
     adapters = [lora_a, lora_b] if adapted else []
     backbone = make_backbone(load(tiny_llama), adapters, 270)
     plain: dict[str | None, Plain] = {one: Plain(tiny_llama) for one in (None, *adapters)}
@@ -192,73 +151,6 @@ def test_logits_are_cut_to_the_vocabulary(tiny_llama_padded: str) -> None:
     assert backbone.step(lanes, torch.tensor([1])).shape == (1, 271)
 
 
-def test_layers_of_two_kinds_get_a_mask_each(tiny_llama: str, tmp_path: Any) -> None:
-    import transformers
-
-    config_class: Any = transformers.Gemma3TextConfig
-    builder: Any = transformers.AutoModelForCausalLM
-    config = config_class(
-        vocab_size=270, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, sliding_window=8,
-        sliding_window_pattern=2, initializer_range=0.5, final_logit_softcapping=30.0,
-    )  # fmt: skip
-    assert set(config.layer_types) == {"sliding_attention", "full_attention"}
-    torch.manual_seed(0)
-    model = builder.from_config(config, dtype=torch.float32)
-    model.eval().save_pretrained(tmp_path)
-    backbone, plain = make_backbone(model, [], 270), Plain(str(tmp_path))
-    assert isinstance(backbone, SlotBackbone)
-    requests = [LaneRequest(None, prompt(length), 2) for length in (3, 40, 30)]
-    lanes, logits = backbone.open(requests)
-    for request, found in zip(requests, logits, strict=True):
-        check(found, plain(request.tokens, 2))
-    for seed in range(3):
-        check_step(backbone, plain, lanes, seed)
-
-
-def test_a_recurrent_model_is_recomputed(tiny_mamba: str) -> None:
-    backbone, plain = make_backbone(load(tiny_mamba), [], 270), Plain(tiny_mamba)
-    assert isinstance(backbone, RecomputeBackbone)
-    assert backbone.slower == "it keeps a recurrent state"
-    requests = [LaneRequest(None, prompt(length), keep) for length, keep in ((3, 1), (40, 7))]
-    lanes, logits = backbone.open(requests)
-    for request, found in zip(requests, logits, strict=True):
-        check(found, plain(request.tokens, request.keep))
-    check_step(backbone, plain, lanes[::-1], 0)
-    backbone.close(lanes[:1])
-    check_step(backbone, plain, lanes[1:], 1)
-
-
-def test_a_model_that_ignores_the_mask_is_found_and_recomputed(tiny_llama: str) -> None:
-    model = load(tiny_llama)
-    for layer in model.model.layers:
-        attend = layer.self_attn.forward
-        layer.self_attn.forward = (
-            lambda *args, attend=attend, attention_mask=None, past_key_values=None, **kwargs: attend(
-                *args,
-                attention_mask=None if past_key_values is not None else attention_mask,
-                past_key_values=past_key_values,
-                **kwargs,
-            )
-        )
-    backbone = make_backbone(model, [], 270)
-    assert isinstance(backbone, RecomputeBackbone)
-    assert backbone.slower == "its logits over our KV cache differ from those of a plain forward"
-
-
-def test_an_encoder_decoder_is_refused_by_name() -> None:
-    import transformers
-
-    config_class: Any = transformers.T5Config
-    model = transformers.T5ForConditionalGeneration(
-        config_class(
-            vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
-        )
-    )
-    with pytest.raises(OperandError, match=r"t5.*encoder-decoder"):
-        make_backbone(model, [], 32)
-
-
 @pytest.mark.parametrize("model", ["tiny_llama", "tiny_gpt2"])
 def test_a_lane_fills_the_context_window_and_no_more(model: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(model)
@@ -277,18 +169,6 @@ def test_a_closed_lane_cannot_be_stepped(tiny_llama: str) -> None:
     backbone.close(lanes[:1])
     with pytest.raises(ValueError, match="isn't open"):
         backbone.step(lanes, torch.tensor([1, 2]))
-
-
-def test_a_tiny_vocabulary_and_window_are_enough_for_slots() -> None:
-    import transformers
-
-    config_class: Any = transformers.LlamaConfig
-    config = config_class(
-        vocab_size=5, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=8,
-    )  # fmt: skip
-    backbone = make_backbone(transformers.LlamaForCausalLM(config).eval(), [], 5)
-    assert isinstance(backbone, SlotBackbone)
 
 
 def test_reset_frees_the_pool_and_starts_afresh(tiny_llama: str) -> None:
