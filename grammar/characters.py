@@ -31,7 +31,7 @@ _HINTS = {
     ";": "begin a new line for each statement",
     ":": "a definition is written `name = expression`",
     "\\": "to go on in the next line, break this one after an operator or inside parentheses",
-    "&": "to ask for two things at once, multiply: `(a < b)*(c < d)`",
+    "&": "to ask for two things at once, multiply: `(a < b)*(c < d) > 0`",
     "!": "`not equal` is written `!=`",
     ".": "names have no dots in them, and a decimal point needs a digit next to it",
     **dict.fromkeys("[]{}", "only round parentheses group: `( )`"),

@@ -16,7 +16,7 @@ _OPERAND = "a name, a number or `(`"
 _STRAY = "remove it, or add the `(` that it closes"
 _MISSPELT = {"=<": "<=", "=>": ">=", "<>": "!=", "===": "==", "!==": "!=", "//": "/", "++": "+"}
 _WORDS = {
-    "and": "to ask for two things at once, multiply: `(a < b)*(c < d)`",
+    "and": "to ask for two things at once, multiply: `(a < b)*(c < d) > 0`",
     "if": "write `where(condition, a, b)`",
     "else": "write `where(condition, a, b)`",
 }

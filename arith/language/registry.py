@@ -157,7 +157,7 @@ def operator(
             arguments=arguments,
             result=None if returns else next(iter(_types(hints["return"]))),
             returns=returns or {},
-            summary=doc.partition("\n")[0],
+            summary=" ".join(doc.partition("\n\n")[0].split()),
             example=example,
             source=source,
             doc=doc,

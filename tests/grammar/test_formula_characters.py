@@ -6,7 +6,7 @@ from grammar import FormulaError, Span, parse
 
 POWERS = "there are no powers; write a product, `x*x` for the square of x"
 NAMES = "names are made of the letters a-z and A-Z, digits and `_`"
-BOTH = "to ask for two things at once, multiply: `(a < b)*(c < d)`"
+BOTH = "to ask for two things at once, multiply: `(a < b)*(c < d) > 0`"
 
 # The span is what stands between `<` and `>`.
 TABLE: list[tuple[str, str, str]] = [

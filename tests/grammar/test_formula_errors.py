@@ -8,7 +8,7 @@ OPERAND = "a name, a number or `(`"
 STRAY = "remove it, or add the `(` that it closes"
 LEAVE_OUT = "leave it out: only a minus sign may stand in front of a value"
 OPERATORS = "the operators are + - * / < <= > >= == !="
-BOTH = "to ask for two things at once, multiply: `(a < b)*(c < d)`"
+BOTH = "to ask for two things at once, multiply: `(a < b)*(c < d) > 0`"
 CONTINUES = "line {} begins with an operator and so continues the line before it"
 
 # The span is what stands between `<` and `>`.

@@ -111,12 +111,29 @@ def test_canonical_text_is_its_own_canonical_text(document: Document) -> None:
 @given(PARSEABLE)
 def test_spans_hold_text_of_the_same_meaning(expression: Expression) -> None:
     text = to_text(expression)
-    waiting = [parse(text).result]
+    waiting = [(parse(text).result, "")]
     while waiting:
-        node = waiting.pop()
+        node, before = waiting.pop()
         assert node.span is not None
-        assert parse(text[node.span.start : node.span.end]).result == node
-        waiting.extend(children(node))
+        read = parse(before + text[node.span.start : node.span.end]).result
+        if before:
+            assert isinstance(read, Sum)
+            read = read.terms[1]
+        assert read == node
+        # The span of a subtracted term begins with its sign, which by itself would bind tighter than `*`.
+        later_term = "0 " if isinstance(node, Sum) else ""
+        waiting.extend(
+            (
+                child,
+                later_term if place and isinstance(child, Negate) and not _parenthesised(text, child) else "",
+            )
+            for place, child in enumerate(children(node))
+        )
+
+
+def _parenthesised(text: str, node: Expression) -> bool:
+    assert node.span is not None
+    return text[node.span.start] != "-"
 
 
 TOKEN = re.compile(r"\n|[A-Za-z_]\w*|[\d.]+(?:e[+-]?\d+)?|[<>=!]=|\S")

@@ -69,6 +69,7 @@ FORMULAS = [
     "max(a, b - base)",
     "top_p(a, 0.9) + 0.5*b",
     "where(p(base) > 0.01, a + alpha*b, temper(base, 2))",
+    "where(t < 3, a - b, b + 0.3*t*base)",
 ]
 
 
