@@ -7,6 +7,8 @@ text encoded in pieces differs from text encoded whole. Nothing here or in any t
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Read when torch is loaded: threads that spin while they wait slow a busy machine many times over.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import importlib.util
 import warnings
