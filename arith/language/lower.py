@@ -26,6 +26,7 @@ from grammar.tree import (
 )
 
 WINNERS = ("max", "min")
+NO_WEIGHT = 1e-12  # what rounding leaves of 0.1 + 0.2 - 0.3
 
 
 def lower(document: Document, names: Names, types: Mapping[str, Type]) -> tuple[Node, ...]:
@@ -198,7 +199,7 @@ class _Lowering:
     def average(self, body: Expression, span: Span | None) -> int:
         """`log_softmax(F/W)`: the division is part of the sum wherever W is a scalar."""
         weight = self.weight(body)
-        if weight == self.zero:
+        if self.scalars.is_constant(weight) and abs(self.scalars.of(weight)) < NO_WEIGHT:
             message = "`average` divides by the sum of the coefficients, and here that is 0"
             raise FormulaError(message, span, "leave `average` out: a formula is taken as it is written")
         per_row = self.type_of(weight) is S

@@ -86,6 +86,7 @@ TABLE: list[tuple[str, str, str]] = [
     ("[x/0]*a", "division by zero", ""),
     ("[average(a - b)]", "`average` divides by the sum of the coefficients", "leave `average` out"),
     ("[average(0*a + p(b))]", "here that is 0", "leave `average` out"),
+    ("[average(0.1*a + 0.2*b - 0.3*c)]", "here that is 0", "leave `average` out"),
     # names
     ("a + [top_k]", "`top_k` is an operator", "call it, as in `top_k(base, 50)`"),
     ("a + [max]*2", "`max` is an operator", "call it, as in `max(a, b)`"),
