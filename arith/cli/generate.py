@@ -126,7 +126,9 @@ def choose_prompts(prompt: str | None, prompts: Path | None) -> list[PromptLine]
 
 def stream_row(engine: "Engine", run: Run, file: ResultsFile | None) -> None:
     """Show the one row's text as it comes; keep the finished row in `file`."""
-    for piece in engine.stream([run.lines[0].whole], params=run.params, **run.sampling.model_dump()):
+    line = run.lines[0]
+    options = run.sampling.model_dump()
+    for piece in engine.stream([line.whole], params=run.params, places=[line.place], **options):
         print(piece.text, end="", flush=True)
         if piece.result is not None:
             print(flush=True)
@@ -140,10 +142,16 @@ def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: li
     total = len(run.lines) * run.sampling.num_return_sequences
     chosen = run.together({index for index, _ in missing})
     waiting = {key for _, key in missing}
-    prompts = [run.lines[index].whole for index in chosen]
+    lines = [run.lines[index] for index in chosen]
+    results = engine.as_completed(
+        [line.whole for line in lines],
+        params=run.params,
+        places=[line.place for line in lines],
+        **run.sampling.model_dump(),
+    )
     with RowProgress(total, done=total - len(missing)) as progress:
         try:
-            for result in engine.as_completed(prompts, params=run.params, **run.sampling.model_dump()):
+            for result in results:
                 row = run.row(result, chosen[result.index])
                 if row_key(row) in waiting:
                     if file is None:

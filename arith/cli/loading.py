@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from arith.cli.failures import say
-from arith.errors import PromptError
 from arith.prompts_file import PromptLine
 from arith.spec import Spec
 
@@ -43,7 +42,7 @@ def refuse_unreadable(spec: Spec, lines: Iterable[PromptLine], end: bool) -> Non
     from arith.operands.loading import context_window, load_config
     from arith.operands.prompts import encode_continuation
     from arith.operands.tokenizers import load_tokenizer
-    from arith.runtime.row import PromptReader
+    from arith.runtime.rows import PromptReader
 
     operands = spec.formula().bound_operands()
     windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
@@ -52,8 +51,4 @@ def refuse_unreadable(spec: Spec, lines: Iterable[PromptLine], end: bool) -> Non
     for line in lines:
         completion = [] if line.completion is None else encode_continuation(tokenizer, line.completion)
         room = 1 if line.completion is None else len(completion) + end
-        try:
-            reader.read([line.whole], [room])
-        except PromptError as error:
-            # The reader counts the prompts of a call; here each has a place of its own.
-            raise PromptError(line.place + error.message.removeprefix("prompt 1"), error.hint) from None
+        reader.read([line.whole], [room], [line.place])

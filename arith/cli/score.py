@@ -87,7 +87,8 @@ def scored(
         chunk = missing[start : start + CHUNK]
         prompts = [line.whole for line, _ in chunk]
         completions = [line.completion or "" for line, _ in chunk]
-        scores = engine.score(prompts, completions, params=params, end=end)
+        places = [line.place for line, _ in chunk]
+        scores = engine.score(prompts, completions, params=params, end=end, places=places)
         for (_, head), one in zip(chunk, scores, strict=True):
             totals = {name: finite_or_none(total) for name, total in one.totals.items()}
             yield {**head, "tokens": len(one.token_ids), "logprobs": totals}

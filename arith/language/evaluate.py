@@ -33,7 +33,12 @@ def evaluate(program: Program, values: Mapping[str, Any]) -> Tensor:
     sizes = {name: tensor.shape[-1] for name, tensor in tensors.items()}
     if len(set(sizes.values())) > 1:
         raise FormulaError(f"the operands have vocabularies of different sizes: {sizes}")
-    return _evaluate(program, tensors, scalars, max(sizes.values(), default=1))
+    vocabulary = next(iter(sizes.values()))
+    if vocabulary < 2:
+        raise FormulaError(
+            f"the operands are tensors [..., vocab], and this vocabulary has {vocabulary} token"
+        )
+    return _evaluate(program, tensors, scalars, vocabulary)
 
 
 def _evaluate(

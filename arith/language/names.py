@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from arith.language.registry import REGISTRY
+from arith.language.registry import REGISTRY, find
 from grammar.errors import FormulaError
-from grammar.tree import Definition, Document, Expression, Name, Span, children
+from grammar.tree import Call, Definition, Document, Expression, Name, Span, children
 
 STEP = "t"
 """The name of the number of tokens generated so far."""
@@ -35,10 +35,15 @@ def walk(expression: Expression) -> Iterator[Expression]:
 
 
 def collect(document: Document) -> Names:
-    """Sorts out the names of a formula. Raises `FormulaError` for reserved names and circular definitions."""
+    """Sorts out the names of a formula. Raises `FormulaError` for reserved names, circular definitions and
+    calls that fit no operator, those in definitions that the result doesn't use included."""
     for definition in document.definitions:
         refuse_reserved(definition.name, definition.name_span)
     by_name = {definition.name: definition for definition in document.definitions}
+    for body in [*(definition.value for definition in document.definitions), document.result]:
+        for node in walk(body):
+            if isinstance(node, Call):
+                find(node).bind(node)
     uses = {name: names_in(definition.value) for name, definition in by_name.items()}
     order = ordered(by_name, uses)
     needed = set()

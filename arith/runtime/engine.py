@@ -13,7 +13,6 @@ from arith.errors import OptionError
 from arith.language import Formula
 from arith.operands.llm import LLM
 from arith.operands.loading import context_window, end_ids, load_config, load_model, resolve_device
-from arith.operands.prompts import encode_continuation, turn_end
 from arith.operands.tokenizers import load_tokenizer
 from arith.operands.vocabulary import Member, common_vocabulary
 from arith.runtime.backbone import Backbone, make_backbone
@@ -23,7 +22,8 @@ from arith.runtime.options import Sampling
 from arith.runtime.plan import Plan, free_memory
 from arith.runtime.processors import Processors
 from arith.runtime.result import Piece, Result, Score
-from arith.runtime.row import PromptReader, Row, as_params, as_prompts, make_rows
+from arith.runtime.row import Row
+from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import fuse_positions, score, teacher_forced
 from arith.runtime.stats import EngineStats
 from arith.runtime.stopping import Criteria, StopStrings
@@ -76,6 +76,7 @@ class Engine:
             *vocabulary.notes,
             *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in slower.items()),
         )
+        self._rows = RowMaker(self.formula, self.operands, self._windows, vocabulary.size)
         self._fusion = Fusion(self.formula, self.operands, vocabulary.size, self.device)
         self.stats = EngineStats(self.plan, self._backbones)
         self._busy = threading.Lock()
@@ -85,29 +86,55 @@ class Engine:
         """The first operand's tokenizer, which writes the text of results."""
         return load_tokenizer(next(iter(self.operands.values())))
 
-    def generate(self, prompts: Any, *, params: Any = None, **options: Any) -> list[Result]:
+    def generate(
+        self,
+        prompts: Any,
+        *,
+        params: Any = None,
+        logits_processor: Any = None,
+        stopping_criteria: Any = None,
+        streamer: Any = None,
+        **sampling: Any,
+    ) -> list[Result]:
         """Writes text for each prompt: the results in the order of the prompts, the samples of one next to
         each other.
 
         prompts: a list of texts, message lists or objects with `prompt` (or one of these by itself).
         params: a dict of parameter values, or one such dict for each prompt.
-        options: those of `Sampling`, under transformers' names (`max_new_tokens`, `temperature`, `top_p`,
-        `seed`, …),
-            and `logits_processor`, `stopping_criteria` and `streamer` with transformers' objects.
+        logits_processor, stopping_criteria, streamer: transformers' objects; a streamer takes one row.
+        sampling: the options of `Sampling`, under transformers' names (`max_new_tokens`, `temperature`,
+            `top_p`, `seed`, …).
         """
-        found = list(self.as_completed(prompts, params=params, **options))
+        found = self.as_completed(
+            prompts,
+            params=params,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+            streamer=streamer,
+            **sampling,
+        )
         return sorted(found, key=lambda result: (result.index, result.sample))
 
     def as_completed(
-        self, prompts: Any, *, params: Any = None, streamer: Any = None, **options: Any
+        self,
+        prompts: Any,
+        *,
+        params: Any = None,
+        logits_processor: Any = None,
+        stopping_criteria: Any = None,
+        streamer: Any = None,
+        places: Sequence[str] | None = None,
+        **sampling: Any,
     ) -> Iterator[Result]:
-        """Like `generate`, but yields each result when its row ends."""
-        generation, sampling = self._start(prompts, params, options)
+        """Like `generate`, but yields each result when its row ends. `places` are what errors call the
+        prompts."""
+        options = Sampling.of(sampling)
+        generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
         if streamer is not None and len(generation.waiting) > 1:
             raise OptionError(
                 "a streamer takes one row", "give one prompt and num_return_sequences 1, or use `stream`"
             )
-        return self._results(generation, sampling, streamer)
+        return self._results(generation, options, streamer)
 
     def _results(self, generation: Generation, sampling: Sampling, streamer: Any) -> Iterator[Result]:
         if streamer is not None and generation.waiting:
@@ -122,11 +149,21 @@ class Engine:
         if streamer is not None:
             streamer.end()
 
-    def stream(self, prompts: Any, *, params: Any = None, **options: Any) -> Iterator[Piece]:
-        """Like `generate`, but yields each row's text in pieces as it comes; a row's last piece has its
+    def stream(
+        self,
+        prompts: Any,
+        *,
+        params: Any = None,
+        logits_processor: Any = None,
+        stopping_criteria: Any = None,
+        places: Sequence[str] | None = None,
+        **sampling: Any,
+    ) -> Iterator[Piece]:
+        """Like `as_completed`, but yields each row's text in pieces as it comes; a row's last piece has its
         `result`."""
-        generation, sampling = self._start(prompts, params, options)
-        return self._pieces(generation, sampling)
+        options = Sampling.of(sampling)
+        generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
+        return self._pieces(generation, options)
 
     def _pieces(self, generation: Generation, sampling: Sampling) -> Iterator[Piece]:
         decoders = {row: TextDecoder(self.tokenizer) for row in generation.waiting}
@@ -141,19 +178,27 @@ class Engine:
                         text += decoders.pop(row).flush()
                         yield Piece(row.index, row.sample, text, [token], self._result(row, sampling))
 
-    def score(self, prompts: Any, completions: Any, *, params: Any = None, end: bool = False) -> list[Score]:
+    def score(
+        self,
+        prompts: Any,
+        completions: Any,
+        *,
+        params: Any = None,
+        end: bool = False,
+        places: Sequence[str] | None = None,
+    ) -> list[Score]:
         """The exact log-likelihood of each completion after its prompt, under the formula and each operand.
 
         A completion is a text, tokenised by itself, or a list of token ids. `end` adds the token that ends
-        the turn.
+        the turn. `places` are what errors call the prompts.
         """
-        rows = self._given(prompts, completions, params, end=end, behind=False)
+        rows = self._rows.to_score(prompts, completions, params, end=end, behind=False, places=places)
         return self._teacher_forced(rows, partial(score, self._fusion), keep_last=False)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
         text, or a list of token ids; either may be empty)."""
-        rows = self._given(prompts, continuations, params, end=False, behind=True)
+        rows = self._rows.to_score(prompts, continuations, params, end=False, behind=True)
 
         def behind(row: Row, logits: Mapping[LLM, Tensor]) -> Tensor:
             return fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
@@ -161,39 +206,31 @@ class Engine:
         found = self._teacher_forced(rows, behind, keep_last=True)
         return torch.cat(found) if found else torch.empty(0, self._fusion.vocabulary)
 
-    def _start(self, prompts: Any, params: Any, options: dict[str, Any]) -> tuple[Generation, Sampling]:
+    def _generation(
+        self,
+        prompts: Any,
+        params: Any,
+        sampling: Sampling,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        places: Sequence[str] | None,
+    ) -> Generation:
         """A generation that is checked and rendered, but has run nothing."""
-        processor_list, criteria = (
-            options.pop("logits_processor", None),
-            options.pop("stopping_criteria", None),
-        )
-        sampling = Sampling.of(options)
-        prompts = as_prompts(prompts)
-        values = as_params(self.formula, params, len(prompts))
-        prompt_ids = PromptReader(self.operands, self._windows).read(prompts, [0] * len(prompts))
-        rows = make_rows(
-            self.formula,
-            self.operands,
-            prompts,
-            prompt_ids,
-            values,
-            sampling.num_return_sequences,
-            sampling.seed,
-        )
-        stop_strings = {
-            row: StopStrings(sampling.stop_strings, self.tokenizer) for row in rows if sampling.stop_strings
-        }
-        generation = Generation(
+        rows = self._rows.to_generate(prompts, params, sampling.num_return_sequences, sampling.seed, places)
+        return Generation(
             self._fusion,
             self._backbones,
             rows,
             sampling,
-            Processors(sampling, processor_list, sampling.greedy),
-            Ending(self._end_ids, Criteria(criteria), self._windows),
-            stop_strings,
+            Processors(sampling, logits_processor, sampling.greedy),
+            Ending(self._end_ids, Criteria(stopping_criteria), self._windows),
+            {
+                row: StopStrings(sampling.stop_strings, self.tokenizer)
+                for row in rows
+                if sampling.stop_strings
+            },
             self._rows_at_once(rows, sampling.max_new_tokens),
         )
-        return generation, sampling
 
     def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
         if self._max_rows is not None:
@@ -221,37 +258,6 @@ class Engine:
             logprobs=row.logprobs,
             timings=timings,
         )
-
-    def _given(self, prompts: Any, texts: Any, params: Any, *, end: bool, behind: bool) -> list[Row]:
-        """Rows whose tokens are given: each prompt with its text. The last token runs only if what is behind
-        it is asked."""
-        prompts = as_prompts(prompts)
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if len(prompts) != len(texts):
-            raise OptionError(f"there are {len(prompts)} prompts and {len(texts)} texts to go with them")
-        first = next(iter(self.operands.values()))
-        closing = [turn_end(first, self.tokenizer, end_ids(first))] if end else []
-        tokens = [[*self._token_ids(text, number), *closing] for number, text in enumerate(texts, start=1)]
-        values = as_params(self.formula, params, len(prompts))
-        reader = PromptReader(self.operands, self._windows)
-        prompt_ids = reader.read(prompts, [len(ids) if behind else max(0, len(ids) - 1) for ids in tokens])
-        rows = make_rows(self.formula, self.operands, prompts, prompt_ids, values, samples=1, seed=0)
-        for row, ids in zip(rows, tokens, strict=True):
-            row.tokens = ids
-        return rows
-
-    def _token_ids(self, text: Any, number: int) -> list[int]:
-        if isinstance(text, str):
-            return encode_continuation(self.tokenizer, text)
-        if not isinstance(text, Sequence | Tensor):
-            raise OptionError(f"text {number} has to be a text or a list of token ids, not {text!r}")
-        ids = [int(token) for token in text]
-        for token in ids:
-            if not 0 <= token < self._fusion.vocabulary:
-                raise OptionError(
-                    f"token {token} of text {number} is not in the vocabulary of {self._fusion.vocabulary}"
-                )
-        return ids
 
     def _teacher_forced(
         self, rows: Sequence[Row], measure: Callable[[Row, Mapping[LLM, Tensor]], Measured], keep_last: bool

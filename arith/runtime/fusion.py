@@ -56,7 +56,11 @@ class Fusion:
         }
         step = self.column([float(len(row.tokens)) for row in rows])
         inputs = Inputs(leaves, parameters, step, len(rows), self.vocabulary)
-        return Fused(self.program.log_probs(inputs, place=lambda number: rows[number].place), leaves)
+
+        def place(number: int) -> str:
+            return f"{rows[number].place}, step {len(rows[number].tokens)}"
+
+        return Fused(self.program.log_probs(inputs, place), leaves)
 
     def _spread(self, chosen: Sequence[int], part: Tensor, count: int) -> Tensor:
         """The logits of some of the rows as logits of all, 0 elsewhere."""

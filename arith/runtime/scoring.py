@@ -78,7 +78,7 @@ def fuse_positions(fusion: Fusion, row: Row, logits: Mapping[LLM, Tensor], first
     inputs = Inputs(leaves, parameters, step, count, fusion.vocabulary)
 
     def place(number: int) -> str:
-        return f"row {row.index + 1}, step {first + number}"
+        return f"{row.place}, step {first + number}"
 
     with torch.inference_mode():
         return Fused(fusion.program.log_probs(inputs, place), leaves)

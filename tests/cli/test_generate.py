@@ -64,6 +64,14 @@ def test_rows_hold_what_the_engine_gave(arith: Arith, spec: Spec, tmp_path: Path
             assert total == pytest.approx(sum(one.logprobs[name]), abs=1e-3)
 
 
+def test_a_row_without_a_token_left_is_named_by_its_line(arith: Arith, spec: Spec, tmp_path: Path) -> None:
+    prompts = tmp_path / "p.jsonl"
+    prompts.write_text('\n{"prompt": "a"}\n')
+    result = arith("generate", spec("log(p(base) - (t > 2))"), "--prompts", prompts)
+    assert result.exit_code == 2
+    assert f"{prompts}:2, sample 1, step 3" in result.stderr
+
+
 def test_an_id_and_fields_come_back_with_the_row(arith: Arith, spec: Spec, tmp_path: Path) -> None:
     prompts = tmp_path / "p.jsonl"
     prompts.write_text('{"prompt": "a", "id": "x7", "context": "c"}\n{"prompt": "b", "context": "d"}\n')

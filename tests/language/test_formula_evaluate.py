@@ -206,6 +206,7 @@ BAD: list[tuple[str, dict[str, object], str]] = [
     ("a + b", {"a": A, "b": A > 0}, "`b` has to be a floating-point tensor"),
     ("a + b", {"a": A, "b": torch.tensor(0.5)}, "`b` has to be a floating-point tensor"),
     ("a + b", {"a": A, "b": B[:, :-1]}, r"vocabularies of different sizes: .*40.*39"),
+    ("a + b", {"a": A[:, :1], "b": B[:, :1]}, "this vocabulary has 1 token"),
     ("a + b", {"a": A, "b": B[:3]}, r"do not broadcast"),
     ("a + x*b", {"a": A, "b": B, "x": X[:2]}, r"do not broadcast"),
     ("a + x*b", {"a": A, "b": B, "x": float("nan")}, "parameter `x` is not finite"),

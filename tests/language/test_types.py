@@ -93,6 +93,8 @@ TABLE: list[tuple[str, str, str]] = [
     ("[t] = 2\na", "`t` is reserved: it is the number of tokens generated so far", ""),
     ("[log] = 2\na", "`log` is reserved: it is an operator", "choose another name"),
     ("[union] = 2\na", "`union` is reserved: it is an operator", "choose another name"),
+    ("x = [frob(a)]\nb", "there is no operator `frob`", ""),
+    ("x = [top_k(a)]\nb", "`top_k` needs the argument `k`", ""),
     ("[m] = m + a\nm", "circular definition: `m` -> `m`", ""),
     ("[m] = n + a\nn = 2*m\nm", "circular definition: `m` -> `n` -> `m`", ""),
     ("d = b\n[m] = n + d\nn = o\no = 2*m\na", "circular definition: `m` -> `n` -> `o` -> `m`", ""),

@@ -132,7 +132,7 @@ def test_a_row_ends_where_the_context_window_does(new_llama: Callable[..., str],
     assert [(one.finish_reason, len(one.token_ids)) for one in found] == [
         ("length", 4), ("length", 1), ("length", 1), ("length", 7)
     ]  # fmt: skip
-    with pytest.raises(PromptError, match=r"prompt 2 has 25 tokens for operand `b`.*window is 24"):
+    with pytest.raises(PromptError, match=r"prompt 2: .* has 25 tokens for operand `b`.*window is 24"):
         engine.generate(["x", "x" * 24], max_new_tokens=1)
     assert len(engine.generate("x" * 23, max_new_tokens=5)) == 1, "the engine can be used after that"
 
@@ -144,9 +144,9 @@ def test_a_row_without_a_token_left_is_named_and_the_engine_goes_on(tiny_llama: 
         engine.generate(["on", "on"], params=[{"k": 0}, {"k": 10}], **sampling)
     assert "support" in failed.value.message
     assert engine.generate("on", params={"k": 0}, **sampling)[0].text == "hello!"
-    with pytest.raises(EvaluationError, match=r"row 1, step 3") as scored:
+    with pytest.raises(EvaluationError, match=r"row 1, sample 1, step 3") as scored:
         engine.score("on", HELLO_TEXT, params={"k": 10})
-    with pytest.raises(EvaluationError, match=r"row 1, step 4"):
+    with pytest.raises(EvaluationError, match=r"row 1, sample 1, step 4"):
         engine.logprobs("on", [HELLO[:4]], params={"k": 10})
     assert scored.value.message  # held, as a debugger or a notebook holds it
     assert len(engine.score("on", HELLO_TEXT, params={"k": 0})) == 1

@@ -1,0 +1,187 @@
+"""From the arguments of a call to its rows."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from arith.errors import OptionError, PromptError
+from arith.language import Formula
+from arith.operands.llm import LLM
+from arith.operands.loading import end_ids
+from arith.operands.prompts import Prompt, encode_continuation, render, turn_end
+from arith.operands.tokenizers import load_tokenizer
+from arith.runtime.noise import row_key
+from arith.runtime.result import FORMULA
+from arith.runtime.row import Row
+
+
+def as_prompts(prompts: Any) -> list[Prompt]:
+    """The prompts of a call as a list: a text, an object or a list of messages by itself is one prompt."""
+    if isinstance(prompts, str | Mapping):
+        return [prompts]
+    if not isinstance(prompts, Sequence):
+        raise PromptError(f"prompts are a text or a list, not {type(prompts).__name__}")
+    if prompts and all(isinstance(one, Mapping) and "role" in one and "prompt" not in one for one in prompts):
+        return [list(prompts)]
+    return list(prompts)
+
+
+def as_params(formula: Formula, params: Any, count: int) -> list[dict[str, float]]:
+    """The parameter values of each prompt, from one dict for all or a list of one for each."""
+    if params is None or isinstance(params, Mapping):
+        return [formula.parameter_values(params)] * count
+    if not isinstance(params, Sequence) or len(params) != count:
+        given = len(params) if isinstance(params, Sequence) else type(params).__name__
+        raise OptionError(
+            f"params is a dict, or a list with one for each of the {count} prompts, not {given}"
+        )
+    return [formula.parameter_values(one) for one in params]
+
+
+class PromptReader:
+    """Renders prompts for the operands of a formula, each distinct one once."""
+
+    def __init__(self, operands: Mapping[str, LLM], windows: Mapping[LLM, int | None]):
+        self.operands = dict.fromkeys(operands.values())
+        self.names = {operand: name for name, operand in reversed(list(operands.items()))}
+        self.windows = windows
+
+    def read(
+        self, prompts: Sequence[Prompt], room: Sequence[int], places: Sequence[str]
+    ) -> list[dict[LLM, tuple[int, ...]]]:
+        """Each prompt's token ids for each operand; `room` tokens have to fit behind it into the context
+        window.
+
+        Raises `PromptError` naming the prompt's place and the operand.
+        """
+        seen: dict[str, dict[LLM, tuple[int, ...]]] = {}
+        found = []
+        for prompt, behind, place in zip(prompts, room, places, strict=True):
+            content = canonical_text(prompt, place)
+            if content not in seen:
+                seen[content] = {
+                    operand: tuple(render(operand, load_tokenizer(operand), prompt, place=place))
+                    for operand in self.operands
+                }
+            for operand, ids in seen[content].items():
+                self._refuse_too_long(operand, len(ids), behind, place)
+            found.append(seen[content])
+        return found
+
+    def _refuse_too_long(self, operand: LLM, length: int, behind: int, place: str) -> None:
+        window = self.windows[operand]
+        if window is not None and length + behind > window:
+            name = self.names[operand]
+            rest = f" and {behind} more follow" if behind else ""
+            said = f"{place}: the prompt has {length} tokens for operand `{name}`{rest}"
+            hint = "shorten it, or use a model with a longer window"
+            raise PromptError(f"{said}, and its context window is {window}", hint)
+
+
+class RowMaker:
+    """Makes rows of the prompts, texts and parameter values that the calls of one engine are given.
+
+    `places` are what errors call the prompts, such as a file's lines; without them they are counted.
+    """
+
+    def __init__(
+        self,
+        formula: Formula,
+        operands: Mapping[str, LLM],
+        windows: Mapping[LLM, int | None],
+        vocabulary: int,
+    ):
+        self.formula = formula
+        self.operands = operands
+        self.reader = PromptReader(operands, windows)
+        self.vocabulary = vocabulary
+        self.first_operand = next(iter(operands.values()))
+
+    def to_generate(
+        self, prompts: Any, params: Any, samples: int, seed: int, places: Sequence[str] | None = None
+    ) -> list[Row]:
+        """Rows that have no token yet, the samples of a prompt next to each other."""
+        prompts = as_prompts(prompts)
+        values = as_params(self.formula, params, len(prompts))
+        return self._rows(prompts, [0] * len(prompts), values, samples, seed, places)
+
+    def to_score(
+        self,
+        prompts: Any,
+        texts: Any,
+        params: Any,
+        *,
+        end: bool,
+        behind: bool,
+        places: Sequence[str] | None = None,
+    ) -> list[Row]:
+        """Rows whose tokens are given: each prompt with its text. The last token runs only if what is behind
+        it is asked; `end` adds the token that ends the turn."""
+        prompts = as_prompts(prompts)
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if len(prompts) != len(texts):
+            raise OptionError(f"there are {len(prompts)} prompts and {len(texts)} texts to go with them")
+        tokenizer = load_tokenizer(self.first_operand)
+        closing = [turn_end(self.first_operand, tokenizer, end_ids(self.first_operand))] if end else []
+        tokens = [[*self._token_ids(text, number), *closing] for number, text in enumerate(texts, start=1)]
+        values = as_params(self.formula, params, len(prompts))
+        room = [len(ids) if behind else max(0, len(ids) - 1) for ids in tokens]
+        rows = self._rows(prompts, room, values, 1, 0, places)
+        for row, ids in zip(rows, tokens, strict=True):
+            row.tokens = ids
+        return rows
+
+    def _rows(
+        self,
+        prompts: Sequence[Prompt],
+        room: Sequence[int],
+        values: Sequence[Mapping[str, float]],
+        samples: int,
+        seed: int,
+        places: Sequence[str] | None,
+    ) -> list[Row]:
+        counted = [f"prompt {number}" for number in range(1, len(prompts) + 1)]
+        prompt_ids = self.reader.read(prompts, room, places or counted)
+        seen: Counter[str] = Counter()
+        rows = []
+        for index, prompt in enumerate(prompts):
+            content = canonical_text(prompt, counted[index])
+            occurrence = seen[content]
+            seen[content] += 1
+            program = self.formula.program
+            needed = frozenset(self.operands[name] for name in program.needed_operands(values[index]))
+            for sample in range(samples):
+                place = f"{places[index] if places else f'row {index + 1}'}, sample {sample + 1}"
+                key = row_key(seed, content, occurrence, sample)
+                row = Row(
+                    index, sample, place, prompt, prompt_ids[index], values[index], needed, self.operands, key
+                )
+                row.logprobs = {name: [] for name in (FORMULA, *self.formula.operands)}
+                rows.append(row)
+        return rows
+
+    def _token_ids(self, text: Any, number: int) -> list[int]:
+        if isinstance(text, str):
+            return encode_continuation(load_tokenizer(self.first_operand), text)
+        if not isinstance(text, Sequence | Tensor):
+            raise OptionError(f"text {number} has to be a text or a list of token ids, not {text!r}")
+        ids = [int(token) for token in text]
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
+                raise OptionError(
+                    f"token {token} of text {number} is not in the vocabulary of {self.vocabulary}"
+                )
+        return ids
+
+
+def canonical_text(prompt: Prompt, place: str) -> str:
+    """A prompt as text that is equal for equal prompts."""
+    try:
+        return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+    except (TypeError, ValueError):
+        raise PromptError(
+            f"{place}: a prompt is text, a list of messages or an object of these, not {prompt!r}"
+        ) from None
