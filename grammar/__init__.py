@@ -20,6 +20,7 @@ from grammar.tree import (
     Quotient,
     Span,
     Sum,
+    Text,
     children,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Quotient",
     "Span",
     "Sum",
+    "Text",
     "children",
     "nearest",
     "parse",

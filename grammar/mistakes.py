@@ -10,9 +10,10 @@ from lark import Token
 from grammar.errors import LINE_END, FormulaError, line_number
 from grammar.tree import Definition, Expression, Negate, Span, Sum
 
-_OPERAND_ENDS = frozenset({"NAME", "NUMBER", "RPAR"})
+_OPERAND_ENDS = frozenset({"NAME", "NUMBER", "TEXT", "RPAR"})
 _OPERATORS = frozenset({"COMPARE", "PLUS", "MINUS", "STAR", "SLASH"})
 _OPERAND = "a name, a number or `(`"
+_UNQUOTED = "names are written without quotes; a text is an argument of its own, as in `matching(\"[a-z]+\")`"
 _STRAY = "remove it, or add the `(` that it closes"
 _MISSPELT = {"=<": "<=", "=>": ">=", "<>": "!=", "===": "==", "!==": "!=", "//": "/", "++": "+"}
 _WORDS = {
@@ -201,6 +202,9 @@ def _missing_operator(token: Token, before: Sequence[Token], opened: Sequence[in
             return FormulaError(f"`{_text(whole)}` is not a number", whole, f"write `{plain}`")
         if token in ("e", "E"):
             return FormulaError(f"`{_text(whole)}` is not a number", whole, "an exponent has digits: `1e-3`")
+    if "TEXT" in (token.type, previous.type):
+        text = token if token.type == "TEXT" else previous
+        return FormulaError("an operator is missing next to this text", text.value, _UNQUOTED)
     in_call = _in_call(before, opened)
     left = "(...)" if previous.type == "RPAR" else str(previous)
     right = "(...)" if token.type == "LPAR" else str(token)

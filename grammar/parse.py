@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,9 +27,12 @@ from grammar.tree import (
     Quotient,
     Span,
     Sum,
+    Text,
     children,
 )
 
+_ESCAPE = re.compile(r"""\\(u[0-9a-fA-F]{4}|[ntr"'\\])""")
+_ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 DEEPEST = 200  # levels; the stages after this one walk trees with recursion
 
 Part = Token | Expression | Keyword | Definition
@@ -109,6 +113,12 @@ class _Newlines(PostLex):
             yield token
 
 
+def _unescaped(match: re.Match[str]) -> str:
+    """What an escape stands for; a backslash before anything else stands for itself, as in `"\\d+"`."""
+    code = match[1]
+    return chr(int(code[1:], 16)) if code[0] == "u" else _ESCAPED.get(code, code)
+
+
 def _where(part: Part) -> Span:
     span = part.value if isinstance(part, Token) else part.span
     assert isinstance(span, Span)
@@ -130,6 +140,9 @@ class _Builder(Transformer[Token, Document]):
         if value == 0 and token.lower().partition("e")[0].strip("0."):
             raise FormulaError("this number is too small to differ from 0", token.value, "write `0`")
         return Number(value, token.value)
+
+    def text(self, token: Token) -> Text:
+        return Text(_ESCAPE.sub(_unescaped, str(token)[1:-1]), token.value)
 
     def name(self, token: Token) -> Name:
         return Name(str(token), token.value)

@@ -18,6 +18,7 @@ from grammar.tree import (
     Product,
     Quotient,
     Sum,
+    Text,
 )
 
 
@@ -72,6 +73,8 @@ def _pieces(expression: Expression) -> Iterator[Piece]:
     match expression:
         case Number(value):
             yield _number_text(value)
+        case Text(value):
+            yield _quoted(value)
         case Name(id):
             yield id
         case Negate(operand):
@@ -125,7 +128,7 @@ def _binding(expression: Expression) -> Binding:
             return Binding.UNARY
         case Number(value):
             return Binding.UNARY if _is_negative(value) else Binding.ATOM
-        case Name() | Call():
+        case Text() | Name() | Call():
             return Binding.ATOM
 
 
@@ -135,3 +138,14 @@ def _is_negative(value: float) -> bool:
 
 def _number_text(value: float) -> str:
     return repr(value).removesuffix(".0")
+
+
+def _quoted(value: str) -> str:
+    return f'"{"".join(map(_escaped, value))}"'
+
+
+def _escaped(character: str) -> str:
+    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
+    if character in named:
+        return named[character]
+    return character if character.isprintable() or ord(character) > 0xFFFF else f"\\u{ord(character):04x}"

@@ -40,6 +40,14 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text in quotes, such as the pattern of `matching("[a-z]+")`."""
+
+    value: str
+    span: Span | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Name:
     """A definition, an operand or a parameter; which of them is decided after parsing."""
 
@@ -134,13 +142,13 @@ class Document:
     span: Span | None = field(default=None, compare=False, repr=False)
 
 
-Expression: TypeAlias = Number | Name | Negate | Sum | Product | Quotient | Comparison | Call
+Expression: TypeAlias = Number | Text | Name | Negate | Sum | Product | Quotient | Comparison | Call
 
 
 def children(expression: Expression) -> tuple[Expression, ...]:
     """The expressions directly inside another, in the order in which they are written."""
     match expression:
-        case Number() | Name():
+        case Number() | Text() | Name():
             return ()
         case Negate(operand):
             return (operand,)

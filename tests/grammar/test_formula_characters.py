@@ -29,7 +29,7 @@ TABLE: list[tuple[str, str, str]] = [
         "to go on in the next line, break this one after an operator or inside parentheses",
     ),
     ("a <$> b", "`$` is not part of the language", NAMES),
-    ("<'>a' + b", "`'` is not part of the language", "names are written without quotes: `a + b`"),
+    ("<'>a + b", "`'` is not part of the language", "names are written without quotes: `a + b`"),
     (
         "<\N{LEFT DOUBLE QUOTATION MARK}>a\N{RIGHT DOUBLE QUOTATION MARK} + b",
         "`\N{LEFT DOUBLE QUOTATION MARK}` (U+201C left double quotation mark) is not part of the language",

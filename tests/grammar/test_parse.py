@@ -22,6 +22,7 @@ from grammar import (
     Quotient,
     Span,
     Sum,
+    Text,
     children,
     parse,
 )
@@ -40,6 +41,13 @@ TABLE: list[tuple[str, Any]] = [
     ("5.e1", 50.0),
     ("0e9", 0.0),
     ("-2", ["-", 2.0]),
+    # texts: some escapes, and a backslash before anything else is a backslash
+    ('"a b"', {"text": "a b"}),
+    ("'it\\'s'", {"text": "it's"}),
+    ('"say \\"x\\""', {"text": 'say "x"'}),
+    (r'"\n\t\r\u00e9"', {"text": "\n\t\r\u00e9"}),
+    (r'"\d+\\d\."', {"text": r"\d+\d\."}),
+    ('"# no comment"', {"text": "# no comment"}),
     # sums are flat, and read from left to right
     ("a + b", ["+", "a", "b"]),
     ("a - b + c", ["+", "a", ["-", "b"], "c"]),
@@ -114,6 +122,8 @@ def nested(node: Document | Expression | Keyword) -> Any:
             return [*defined, nested(result)] if defined else nested(result)
         case Number(value):
             return value
+        case Text(value):
+            return {"text": value}
         case Name(id):
             return id
         case Negate(operand):

@@ -21,6 +21,7 @@ VALID = [
     "f(\n  a,\n  b=c == d\n)\n",
     "a\n  + b\n  - (c + d)*e",
     "union(top_k(base, 50), within(a, b))",
+    "within(a, matching(\"[a-z ]+\")) + tokens('x', 13)",
 ]
 PIECES = [
     *"+-*/<>=(),.#!^ \t\n",
@@ -49,6 +50,7 @@ PIECES = [
         "_",
         "'",
         '"',
+        '"x\\n"',
         "\\",
         "\x00",
         "\N{MINUS SIGN}",

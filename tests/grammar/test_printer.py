@@ -21,6 +21,7 @@ from grammar import (
     Product,
     Quotient,
     Sum,
+    Text,
     children,
     parse,
     to_text,
@@ -55,7 +56,8 @@ def grown(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 NUMBERS = st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(abs)
-PARSEABLE = grown(st.one_of(st.builds(Name, NAMES), st.builds(Number, NUMBERS)))
+TEXTS = st.builds(Text, st.text() | st.text(alphabet="n\\\"'u0041\n\t"))
+PARSEABLE = grown(st.one_of(st.builds(Name, NAMES), st.builds(Number, NUMBERS), TEXTS))
 ANY = grown(
     st.one_of(st.builds(Name, NAMES), st.builds(Number, st.floats(allow_nan=False, allow_infinity=False)))
 )
@@ -136,7 +138,7 @@ def _parenthesised(text: str, node: Expression) -> bool:
     return text[node.span.start] != "-"
 
 
-TOKEN = re.compile(r"\n|[A-Za-z_]\w*|[\d.]+(?:e[+-]?\d+)?|[<>=!]=|\S")
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\n|[A-Za-z_]\w*|[\d.]+(?:e[+-]?\d+)?|[<>=!]=|\S')
 UNFINISHED = {*"+-*/<>=(,", "<=", ">=", "==", "!="}
 CONTINUING = {*"+-*/<>", "<=", ">=", "==", "!="}
 
