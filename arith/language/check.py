@@ -3,15 +3,30 @@
 from collections.abc import Mapping
 
 from arith.language import rules
-from arith.language.names import STEP, Names
-from arith.language.registry import Argument, Operator, find
-from arith.language.rules import D, M, S, V
+from arith.language.argument import Argument
+from arith.language.names import GIVEN, Names
+from arith.language.registry import Operator, find
+from arith.language.rules import C, D, M, S, T, V
 from arith.language.values import Type
 from grammar.errors import FormulaError
 from grammar.printer import to_text
-from grammar.tree import Call, Comparison, Document, Expression, Name, Negate, Number, Product, Quotient, Sum
+from grammar.tree import (
+    Call,
+    Comparison,
+    Document,
+    Expression,
+    Name,
+    Negate,
+    Number,
+    Product,
+    Quotient,
+    Sum,
+    Text,
+)
 
 LONGEST_EXCERPT = 40
+CLASSIFIERS = "a classifier takes part as `guide(classifier, on=base, k=50)` or `strength(classifier)`"
+UNQUOTED = "names are written without quotes"
 
 
 def check(document: Document, names: Names, free: Mapping[str, Type]) -> dict[str, Type]:
@@ -28,6 +43,8 @@ def check(document: Document, names: Names, free: Mapping[str, Type]) -> dict[st
             S: "a scalar is the weight of a dist, as in `alpha*base`",
             V: "a vec of probabilities becomes a dist by `log(...)`",
             M: "a mask chooses tokens: `within(f, mask)` or `where(mask, f, g)`",
+            C: CLASSIFIERS,
+            T: UNQUOTED,
         }
         raise FormulaError(f"the formula is a {result}, not a dist", document.result.span, hints[result])
     return {name: types[name] for name in names.definitions}
@@ -38,15 +55,17 @@ def type_of(node: Expression, types: Mapping[str, Type]) -> Type:
     match node:
         case Number():
             return S
+        case Text():
+            return T
         case Name(name):
-            return S if name == STEP else types[name]
+            return S if name in GIVEN else types[name]
         case Negate(operand):
-            return rules.as_value(type_of(operand, types))
+            kind = type_of(operand, types)
+            if (negated := rules.negate(kind)) is None:
+                raise FormulaError(f"cannot negate a {kind}", node.span, _no_number(kind))
+            return negated
         case Sum(terms):
-            result = type_of(terms[0], types)
-            for term in terms[1:]:
-                result = rules.add(result, type_of(term, types))
-            return result
+            return _sum(node, terms, types)
         case Product(left, right):
             return _binary(node, left, right, types, "multiply")
         case Quotient(left, right):
@@ -55,6 +74,22 @@ def type_of(node: Expression, types: Mapping[str, Type]) -> Type:
             return _binary(node, left, right, types, "compare")
         case Call():
             return _call(node, types)
+
+
+def _sum(node: Expression, terms: tuple[Expression, ...], types: Mapping[str, Type]) -> Type:
+    result = type_of(terms[0], types)
+    for term in terms[1:]:
+        kind = type_of(term, types)
+        total = rules.add(result, kind)
+        if total is None:
+            raise FormulaError(f"cannot add a {result} and a {kind}", node.span, _no_number(result, kind))
+        result = total
+    return result
+
+
+def _no_number(*kinds: Type) -> str:
+    """What to do with types that take no part in arithmetic."""
+    return CLASSIFIERS if C in kinds else UNQUOTED
 
 
 def _binary(
@@ -73,6 +108,8 @@ def _binary(
 
 
 def _fix(rule: str, left: Expression, a: Type, right: Expression, b: Type) -> str:
+    if {C, T} & {a, b}:
+        return _no_number(a, b)
     if rule == "compare":
         return "compare log-weights with log-weights, or probabilities `p(...)` with probabilities"
     if a is D and b is D:
@@ -91,13 +128,10 @@ def _call(node: Call, types: Mapping[str, Type]) -> Type:
     for argument, value, kind in given:
         if kind not in argument.types and rules.as_value(kind) not in argument.types:
             raise _misfit(operator, argument, value, kind)
-    if operator.result is not None:
-        return operator.result
-    polymorphic = [
-        (value, rules.as_value(kind))
-        for argument, value, kind in given
-        if len(argument.types & rules.EVERY) > 1
-    ]
+    result = operator.result_of(node)
+    if result is not None:
+        return result
+    polymorphic = [(value, rules.as_value(kind)) for argument, value, kind in given if argument.polymorphic]
     first = polymorphic[0][1]
     for value, kind in polymorphic[1:]:
         if kind is not first:
@@ -112,6 +146,12 @@ def _call(node: Call, types: Mapping[str, Type]) -> Type:
 def _misfit(operator: Operator, argument: Argument, value: Expression, kind: Type) -> FormulaError:
     expected = " or ".join(sorted(str(t) for t in argument.types))
     hint = f"it is called as {operator.signature}, for example `{operator.example}`"
+    if kind is T:
+        hint = f"{UNQUOTED}; {hint}"
+    if kind is C:
+        hint = f"{CLASSIFIERS}; {hint}"
+    if kind is D and argument.types == {C}:
+        hint = f"bind the name to a Classifier or a RewardModel; {hint}"
     if kind is V and D in argument.types:
         hint = f"a vec becomes a dist by `log(...)`; {hint}"
     if kind is V and M in argument.types:

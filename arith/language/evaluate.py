@@ -8,64 +8,108 @@ import torch
 from torch import Tensor
 
 from arith.errors import EvaluationError
-from arith.language.execute import Inputs
-from arith.language.names import STEP
+from arith.language.given_values import GivenValues, given_names
+from arith.language.inputs import Inputs
 from arith.language.program import Program
+from arith.language.vocabulary import Vocabulary
 from grammar.errors import FormulaError, nearest
+
+VOCABULARY = "vocabulary"
 
 
 def evaluate(program: Program, values: Mapping[str, Any]) -> Tensor:
     """The normalised log-probabilities `[..., vocab]` of a program: see `Formula.evaluate`."""
-    names = (*program.operands, *program.parameters, *((STEP,) if program.uses_step else ()))
+    given = given_names(program)
+    texts = (VOCABULARY,) if program.names_tokens_by_text else ()
+    needed = (*program.leaves, *program.classifiers_that_guide, *program.parameters, *program.positions)
+    names = (*needed, *given, *texts)
     for name in values:
-        if name not in names:
+        if name not in names and name not in program.operands:
             close = nearest(name, names)
             hint = f"did you mean `{close}`?" if close else None
             raise FormulaError(f"a value is given for `{name}`, which the formula does not use", None, hint)
     for name in names:
         if name not in values:
             raise FormulaError(f"no value is given for `{name}`")
-    tensors = {name: values[name] for name in program.operands}
-    scalars = {name: values[name] for name in names if name not in tensors}
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dim() == 0:
-            raise FormulaError(f"operand `{name}` has to be a floating-point tensor [..., vocab]")
-    sizes = {name: tensor.shape[-1] for name, tensor in tensors.items()}
-    if len(set(sizes.values())) > 1:
-        raise FormulaError(f"the operands have vocabularies of different sizes: {sizes}")
-    vocabulary = next(iter(sizes.values()))
-    if vocabulary < 2:
-        raise FormulaError(
-            f"the operands are tensors [..., vocab], and this vocabulary has {vocabulary} token"
+    return _Evaluation(program, values, given).run()
+
+
+class _Evaluation:
+    """One call: values of any leading shape as the rows of one batch."""
+
+    def __init__(self, program: Program, values: Mapping[str, Any], given: Mapping[str, bool]):
+        self.program = program
+        wide = {name: values[name] for name in program.leaves}
+        wide |= {name: values[name] for name, is_dist in given.items() if is_dist}
+        columns = {name: values[name] for name in (*program.parameters, *program.positions)}
+        columns |= {name: values[name] for name, is_dist in given.items() if not is_dist}
+        for name in program.classifiers_that_guide:
+            wide[name], columns[f"{name} without"] = _pair(name, values[name])
+        for name, tensor in wide.items():
+            if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.dim() == 0:
+                raise FormulaError(f"operand `{name}` has to be a floating-point tensor [..., vocab]")
+        sizes = {name: tensor.shape[-1] for name, tensor in wide.items()}
+        if len(set(sizes.values())) > 1:
+            raise FormulaError(f"the operands have vocabularies of different sizes: {sizes}")
+        self.size = max(sizes.values(), default=2)
+        if self.size < 2:
+            raise FormulaError(
+                f"the operands are tensors [..., vocab], and this vocabulary has {self.size} token"
+            )
+        self.vocabulary = _vocabulary(values.get(VOCABULARY), self.size)
+        dtypes = [tensor.dtype for tensor in wide.values()] or [torch.float32]
+        self.given_dtype = reduce(torch.promote_types, dtypes)
+        self.dtype = torch.promote_types(self.given_dtype, torch.float32)
+        self.device = next((tensor.device for tensor in wide.values()), torch.device("cpu"))
+        self.columns = {name: _column(name, c, self.dtype, self.device) for name, c in columns.items()}
+        self.wide = wide
+        self.batch = self._batch()
+
+    def _batch(self) -> torch.Size:
+        shapes = [tensor.shape[:-1] for tensor in self.wide.values()]
+        try:
+            return torch.broadcast_shapes(*shapes, *(column.shape for column in self.columns.values()))  # type: ignore[no-untyped-call, no-any-return]
+        except RuntimeError:
+            sizes = {name: list(value.shape) for name, value in {**self.wide, **self.columns}.items()}
+            raise FormulaError(f"the values given do not broadcast to one batch: {sizes}") from None
+
+    def run(self) -> Tensor:
+        rows = self.batch.numel()
+        if not rows:
+            return torch.zeros(*self.batch, self.size, dtype=self.given_dtype, device=self.device)
+        flat = {
+            name: tensor.to(self.dtype).expand(*self.batch, self.size).reshape(rows, self.size)
+            for name, tensor in self.wide.items()
+        }
+        columns = {name: c.expand(self.batch).reshape(rows, 1) for name, c in self.columns.items()}
+        inputs = Inputs(
+            operands={name: flat[name] for name in self.program.leaves},
+            parameters={name: columns[name] for name in self.program.parameters},
+            positions={name: columns[name] for name in self.program.positions},
+            row_count=rows,
+            vocabulary=self.size,
+            device=self.device,
+            source=GivenValues(flat, columns, self.vocabulary),
         )
-    return _evaluate(program, tensors, scalars, vocabulary)
+        log_probs = self.program.log_probs(inputs, exact=True)
+        return log_probs.reshape(*self.batch, self.size).to(self.given_dtype)
 
 
-def _evaluate(
-    program: Program, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any], vocabulary: int
-) -> Tensor:
-    given = reduce(torch.promote_types, (t.dtype for t in tensors.values())) if tensors else torch.float32
-    dtype = torch.promote_types(given, torch.float32)
-    device = next(iter(tensors.values())).device if tensors else torch.device("cpu")
-    columns = {name: _column(name, value, dtype, device) for name, value in scalars.items()}
-    try:
-        shapes = [tensor.shape[:-1] for tensor in tensors.values()] + [
-            column.shape for column in columns.values()
-        ]
-        batch = torch.broadcast_shapes(*shapes)  # type: ignore[no-untyped-call]
-    except RuntimeError:
-        sizes = {name: list(value.shape) for name, value in {**tensors, **columns}.items()}
-        raise FormulaError(f"the values given do not broadcast to one batch: {sizes}") from None
-    rows = batch.numel()
-    flat = {
-        name: t.to(dtype).expand(*batch, vocabulary).reshape(rows, vocabulary) for name, t in tensors.items()
-    }
-    parameters = {name: column.expand(batch).reshape(rows, 1) for name, column in columns.items()}
-    step = parameters.pop(STEP, torch.zeros(rows, 1, dtype=dtype, device=device))
-    inputs = Inputs(flat, parameters, step, rows, vocabulary)
-    if not rows:
-        return torch.zeros(*batch, vocabulary, dtype=given, device=device)
-    return program.log_probs(inputs, exact=True).reshape(*batch, vocabulary).to(given)
+def _pair(name: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise FormulaError(
+            f"classifier `{name}` has to be a pair: a tensor [..., vocab] of its values for the text with "
+            "each token, and a number or a tensor [...] for the text without"
+        )
+    return value[0], value[1]
+
+
+def _vocabulary(texts: Any, size: int) -> Vocabulary:
+    if texts is None:
+        return Vocabulary(())
+    if len(texts) != size or not all(isinstance(text, str) for text in texts):
+        raise FormulaError(f"`vocabulary` has to be a list of the texts of all {size} tokens")
+    return Vocabulary(texts)
 
 
 def _column(name: str, value: Any, dtype: torch.dtype, device: torch.device) -> Tensor:

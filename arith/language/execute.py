@@ -1,43 +1,15 @@
 """One evaluation of a graph, node by node."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from arith.language.graph import Node
+from arith.language.graph import Called, Node
+from arith.language.inputs import Inputs
 from arith.language.operators.shape import divide
 from arith.language.registry import REGISTRY
 from arith.language.values import Dist, Type
 
 COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq, "!=": torch.ne}
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What one evaluation is given: log-weights `[rows, vocab]` of each operand, parameters and the step
-    `[rows, 1]`."""
-
-    operands: Mapping[str, Tensor]
-    parameters: Mapping[str, Tensor]
-    step: Tensor
-    row_count: int
-    vocabulary: int
-
-    def rows(self, chosen: Tensor) -> "Inputs":
-        """The inputs of some rows alone."""
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor.index_select(0, chosen.to(tensor.device))
-
-        return Inputs(
-            {name: pick(tensor) for name, tensor in self.operands.items()},
-            {name: pick(tensor) for name, tensor in self.parameters.items()},
-            pick(self.step),
-            len(chosen),
-            self.vocabulary,
-        )
 
 
 class Execution:
@@ -52,9 +24,8 @@ class Execution:
         self.exact = exact
         self.values: dict[int, Tensor | Dist] = {}
         self.faults: list[Tensor] = []
-        like = next(iter(inputs.operands.values()), inputs.step)
-        self.device = like.device
-        self.dtype = torch.promote_types(like.dtype, torch.float32)
+        self.device = inputs.device
+        self.dtype = inputs.dtype
 
     def run(self, nodes: tuple[Node, ...], last_uses: tuple[tuple[int, ...], ...]) -> Tensor | Dist:
         """The value of the last node."""
@@ -71,8 +42,8 @@ class Execution:
                 return self._operand(str(node.payload))
             case "parameter":
                 return self.inputs.parameters[str(node.payload)].to(self.dtype)
-            case "step":
-                return self.inputs.step.to(self.dtype)
+            case "position":
+                return self.inputs.positions[str(node.payload)].to(self.dtype)
             case "constant":
                 return torch.tensor([[node.payload]], dtype=self.dtype, device=self.device)
             case "linear":
@@ -140,23 +111,34 @@ class Execution:
         return carried.gather(0, best).squeeze(0)
 
     def _call(self, node: Node) -> Tensor | Dist:
-        name, arguments = called(node)
+        called = call_of(node)
         values = [self.values[i] for i in node.inputs]
-        if name == "divide_by_weight":
+        if called.operator == "divide_by_weight":
             self.faults.append(self._weightless(node).any(-1))
             return divide(values[0], values[1])  # type: ignore[arg-type]
-        operator = REGISTRY[name]
+        operator = REGISTRY[called.operator]
         domains = {argument.name: argument.domain for argument in operator.arguments}
-        for place, argument in enumerate(arguments):
+        for place, argument in enumerate(called.arguments):
             domain = domains[argument]
             if domain is not None:
                 values[place] = torch.where(domain.holds(values[place]), values[place], torch.nan)  # type: ignore[arg-type]
-        if operator.arguments[0].variadic:
-            result = operator.function(*values)
-        else:
-            result = operator.function(**dict(zip(arguments, values, strict=True)))
+        result = operator.apply(called.arguments, values, called.statics, self.inputs)
         assert isinstance(result, (Tensor, Dist))
-        return result
+        if node.type is Type.MASK:  # which would hide that a support is empty
+            supports = [value.support for value in values if isinstance(value, Dist)]
+            self.faults += [~support.any(-1) for support in supports if support is not None]
+        return self._given(result) if operator.takes_inputs else result
+
+    def _given(self, result: Tensor | Dist) -> Tensor | Dist:
+        """What an operator got from outside: as an operand's, its log-weights may hold -inf, and not NaN."""
+        if isinstance(result, Tensor):
+            return result.to(self.dtype) if result.is_floating_point() else result
+        logits = result.logits.to(self.dtype)
+        if not self.exact:
+            return Dist(logits, result.support)
+        self.faults.append(_undefined(logits).any(-1))
+        finite = logits > -torch.inf
+        return Dist(torch.where(finite, logits, 0.0), result.support).restrict(finite)
 
     def _weightless(self, node: Node) -> Tensor:
         """The tokens of an average that are divided by 0."""
@@ -192,16 +174,16 @@ class Execution:
         return None
 
     def _outside_domain(self, node: Node) -> str | None:
-        name, arguments = called(node)
-        if name == "divide_by_weight":
+        called = call_of(node)
+        if called.operator == "divide_by_weight":
             zero = bool(self._weightless(node).any())
             return "`average` divides by the sum of the coefficients, and here that is 0" if zero else None
-        domains = {argument.name: argument.domain for argument in REGISTRY[name].arguments}
-        for argument, number in zip(arguments, node.inputs, strict=True):
+        domains = {argument.name: argument.domain for argument in REGISTRY[called.operator].arguments}
+        for argument, number in zip(called.arguments, node.inputs, strict=True):
             domain = domains[argument]
             if domain is not None and not bool(domain.holds(self._tensor(number)).all()):
                 got = float(self._tensor(number).flatten()[0])
-                return f"`{argument}` of `{name}` is {got:g}: it has to be {domain.words}"
+                return f"`{argument}` of `{called.operator}` is {got:g}: it has to be {domain.words}"
         return None
 
 
@@ -209,15 +191,14 @@ def _undefined(logits: Tensor) -> Tensor:
     return logits.isnan() | logits.isposinf()
 
 
-def called(node: Node) -> tuple[str, tuple[str, ...]]:
-    """The operator's name and the names of the arguments that a call gives it."""
-    assert isinstance(node.payload, tuple)
-    name, arguments = node.payload
-    return name, arguments
+def call_of(node: Node) -> Called:
+    """What a call node calls."""
+    assert isinstance(node.payload, Called)
+    return node.payload
 
 
 def text_of(node: Node) -> str:
     """A node in the words of the formula's text, where it comes from one."""
     if node.span is not None:
         return " ".join(node.span.source[node.span.start : node.span.end].split())
-    return str(node.payload[0] if isinstance(node.payload, tuple) else node.payload or node.kind)
+    return str(node.payload.operator if isinstance(node.payload, Called) else node.payload or node.kind)

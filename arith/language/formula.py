@@ -3,7 +3,6 @@ to."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -127,10 +126,10 @@ class Formula(Algebra):
         return collect(self.document)
 
     @cached_property
-    def _analysis(self) -> "_Analysis":
+    def _analysis(self) -> Program:
         names = self._names
         bound = {
-            name: Type.SCALAR if isinstance(value, float) else Type.DIST
+            name: Type.SCALAR if isinstance(value, float) else getattr(value, "kind", Type.DIST)
             for name, value in self.bindings.items()
             if name in names.free
         }
@@ -141,28 +140,29 @@ class Formula(Algebra):
         except RecursionError:
             hint = "write it as several definitions that use each other less deeply"
             raise FormulaError("the formula is nested too deeply", self.document.result.span, hint) from None
-        operand_names = tuple(name for name, kind in free.items() if kind is Type.DIST)
-        if not operand_names:
-            raise FormulaError("a formula needs at least one operand", self.document.result.span)
-        parameters = tuple(name for name, kind in free.items() if kind is Type.SCALAR)
-        return _Analysis(
-            operand_names, parameters, Program(nodes, operand_names, parameters, names.uses_step)
+        operands, classifiers, parameters = (
+            tuple(name for name, kind in free.items() if kind is wanted)
+            for wanted in (Type.DIST, Type.CLASSIFIER, Type.SCALAR)
         )
+        if not operands:
+            raise FormulaError("a formula needs at least one operand", self.document.result.span)
+        return Program(nodes, operands, classifiers, parameters, names.positions)
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """The names of the operands it needs, in order of first use."""
-        return self._analysis.operands
+        """The names of the operands it needs, classifiers included, in order of first use."""
+        needed = {*self.program.operands, *self.program.classifiers}
+        return tuple(name for name in self._names.free if name in needed)
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """The names of the parameters it needs, in order of first use; those bound to a number included."""
-        return self._analysis.parameters
+        return self.program.parameters
 
     @property
     def program(self) -> Program:
         """The compiled formula; printing it shows its graph."""
-        return self._analysis.program
+        return self._analysis
 
     def bound_operands(self) -> dict[str, Any]:
         """What each operand is bound to, in order of first use; `FormulaError` for a name bound to
@@ -210,20 +210,17 @@ class Formula(Algebra):
         """The formula's normalised log-probabilities `[..., vocab]` for given ones of its operands.
 
         Takes a tensor of log-probabilities `[..., vocab]` for each operand (-inf is outside its support), a
-        number or a tensor `[...]` for each parameter that is not bound to one, and for a formula that uses
-        `t` the step. Leading dimensions are broadcast. The result has the widest dtype of the operands;
-        half precision is computed in float32. Gradients flow. Raises `FormulaError` for a name that is
-        missing or unused, and `EvaluationError`, a `FormulaError`, where a row has no value.
+        number or a tensor `[...]` for each parameter that is not bound to one, and for `t` and
+        `prompt_length` where the formula uses them. What an engine finds out by itself is given under its
+        text: `evaluate(base=…, **{"layer(base, 2)": …})`. A classifier's values for `guide` are a pair, of
+        the text with each token `[..., vocab]`, and without `[...]`. `vocabulary` is a list of the tokens' texts,
+        for formulas that name tokens by them. Leading dimensions are broadcast. The result has the widest
+        dtype of the operands; half precision is computed in float32. Gradients flow. Raises `FormulaError`
+        for a name that is missing or unused, and `EvaluationError`, a `FormulaError`, where a row has no
+        value.
         """
         bound = {name: self.bindings[name] for name in self.parameters if name in self.bindings}
         return evaluate(self.program, {**bound, **values})
-
-
-@dataclass(frozen=True)
-class _Analysis:
-    operands: tuple[str, ...]
-    parameters: tuple[str, ...]
-    program: Program
 
 
 def _bound_value(name: str, value: Any) -> Any:

@@ -2,9 +2,23 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from arith.language.values import Type
 from grammar.tree import Span
+
+Plain: TypeAlias = float | bool | str | tuple[float | str, ...]
+"""What an argument is that is known when the formula is compiled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call: the operator, the names of the arguments that are nodes (a variadic one's once for each), and
+    the static arguments."""
+
+    operator: str
+    arguments: tuple[str, ...]
+    statics: tuple[tuple[str, Plain], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +28,13 @@ class Node:
     | kind | payload | inputs |
     |---|---|---|
     | operand, parameter | the name | |
-    | step | | |
+    | position | `t` or `prompt_length` | |
     | constant | the number | |
     | linear | | coefficient and term in turn: Σ coefficient·term |
     | multiply, divide | | two |
     | compare | the sign | two |
     | indicator | | a mask, read as a vec of zeros and ones |
-    | call | operator name, argument names | the arguments |
+    | call | a `Called` | the arguments that are nodes |
     | winner | `max` or `min` | the values, then for each value what it stands for |
     """
 
@@ -69,8 +83,8 @@ def describe(nodes: tuple[Node, ...]) -> str:
     for node in nodes:
         given = [names[i] for i in node.inputs]
         match node.kind:
-            case "parameter" | "constant" | "step":
-                names.append("t" if node.kind == "step" else _short(node.payload))
+            case "parameter" | "constant" | "position":
+                names.append(_short(node.payload))
                 continue
             case "operand":
                 text = f"operand {node.payload}"
@@ -80,10 +94,10 @@ def describe(nodes: tuple[Node, ...]) -> str:
                     " + ".join(f"{weight}·{term}" for weight, term in pairs) or "of nothing"
                 )
             case "call":
-                assert isinstance(node.payload, tuple)
-                operator, arguments = node.payload
-                labels = zip(arguments, given, strict=True)
-                text = f"{operator}({', '.join(f'{label}={value}' for label, value in labels)})"
+                assert isinstance(node.payload, Called)
+                labels = [*zip(node.payload.arguments, given, strict=True), *node.payload.statics]
+                words = ", ".join(f"{label}={_short(value)}" for label, value in labels)
+                text = f"{node.payload.operator}({words})"
             case "compare":
                 text = f"{given[0]} {node.payload} {given[1]}"
             case "multiply" | "divide":
@@ -96,4 +110,8 @@ def describe(nodes: tuple[Node, ...]) -> str:
 
 
 def _short(payload: object) -> str:
+    if isinstance(payload, tuple):
+        return ", ".join(map(_short, payload))
+    if isinstance(payload, bool):
+        return "true" if payload else "false"
     return f"{payload:g}" if isinstance(payload, float) else str(payload)

@@ -1,19 +1,33 @@
 """Whether an unbound name is an operand or a parameter, from where it stands.
 
 A name is a parameter where only a scalar fits, and of a product of two unbound names the left one; otherwise
-it is an operand. Possible types are narrowed from the outside in until nothing changes; then defaults are
+it is an operand. Larger factors count as names do, but for a difference of names: in `(a - b)*alpha` the left
+factor is the dist. Possible types are narrowed from the outside in until nothing changes; then defaults are
 taken and the narrowing goes on.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
 from arith.language import rules
-from arith.language.names import STEP, Names, walk
-from arith.language.registry import Argument, find
-from arith.language.rules import EVERY, D, M, S, V
+from arith.language.argument import Argument
+from arith.language.names import GIVEN, Names, walk
+from arith.language.registry import find
+from arith.language.rules import EVERY, C, D, M, S, T, V
 from arith.language.values import Type
-from grammar.tree import Call, Comparison, Document, Expression, Name, Negate, Number, Product, Quotient, Sum
+from grammar.tree import (
+    Call,
+    Comparison,
+    Document,
+    Expression,
+    Name,
+    Negate,
+    Number,
+    Product,
+    Quotient,
+    Sum,
+    Text,
+)
 
 Types = frozenset[Type]
 UNKNOWN = frozenset({S, D})
@@ -33,6 +47,8 @@ class _Inference:
         self.types: dict[str, Types] = {
             name: frozenset({bound[name]}) if name in bound else UNKNOWN for name in self.free
         }
+        for name in self.named_classifiers() - bound.keys():
+            self.types[name] = frozenset({C})
         self.types.update(dict.fromkeys(self.definitions, EVERY))
         self.known: dict[int, Types] = {}
 
@@ -42,6 +58,17 @@ class _Inference:
             self.take_defaults()
             self.narrow()
         return {name: next(iter(self.types[name])) for name in self.free}
+
+    def named_classifiers(self) -> set[str]:
+        """The free names that stand where only a classifier can."""
+        bodies = (*self.definitions.values(), self.result)
+        calls = [node for body in bodies for node in walk(body) if isinstance(node, Call)]
+        given = [pair for call in calls for pair in find(call).bind(call)]
+        return {
+            value.id
+            for argument, value in given
+            if argument.types == {C} and isinstance(value, Name) and value.id in self.free
+        }
 
     def undecided(self) -> list[str]:
         return [name for name in self.free if len(self.types[name]) > 1]
@@ -78,9 +105,12 @@ class _Inference:
             self.types[name] = frozenset({D})
 
     def take_left_factors(self, expressions: Sequence[Expression]) -> None:
+        """Left factors, and divisors of what may be a dist, are scalars."""
         for node in expressions:
-            if isinstance(node, Product) and self.is_open(node) and not self.adds_open_terms(node.left):
+            if isinstance(node, Product) and self.is_open(node) and not self.is_difference(node.left):
                 self.demand(node.left, frozenset({S}))
+            elif isinstance(node, Quotient) and D in self.possible(node.left):
+                self.demand(node.right, frozenset({S}))
 
     def take_compared(self, expressions: Sequence[Expression]) -> None:
         for node in expressions:
@@ -90,19 +120,29 @@ class _Inference:
                         self.demand(side, frozenset({S}))
 
     def is_open(self, node: Product) -> bool:
-        return {S, D} <= self.possible(node.left) and {S, D} <= self.possible(node.right)
+        left = self.possible(node.left)
+        return S in left and len(left) > 1 and {S, D} <= self.possible(node.right)
 
-    def adds_open_terms(self, node: Expression) -> bool:
-        """Whether a sum of nothing but terms that may be dists is inside, as in `(a - b)*alpha`."""
+    def is_difference(self, node: Expression) -> bool:
+        """Whether an expression that may be a dist subtracts names from names, as in `(a - b)*alpha`: it then
+        is one, for weights are rarely written so."""
+        if D not in self.possible(node):
+            return False
         pending, seen = [node], set()
         while pending:
             for inner in walk(pending.pop()):
-                if isinstance(inner, Sum) and all({S, D} <= self.possible(term) for term in inner.terms):
+                if isinstance(inner, Sum) and self._subtracts_names(inner):
                     return True
                 if isinstance(inner, Name) and inner.id in self.definitions and inner.id not in seen:
                     seen.add(inner.id)
                     pending.append(self.definitions[inner.id])
         return False
+
+    def _subtracts_names(self, node: Sum) -> bool:
+        plain = [term.operand if isinstance(term, Negate) else term for term in node.terms]
+        return plain != list(node.terms) and all(
+            isinstance(term, Name) and {S, D} <= self.possible(term) for term in plain
+        )
 
     def possible(self, node: Expression) -> Types:
         """The types that an expression may have, given what is known of the names in it."""
@@ -118,39 +158,36 @@ class _Inference:
         match node:
             case Number():
                 return frozenset({S})
+            case Text():
+                return frozenset({T})
             case Name(name):
-                return frozenset({S}) if name == STEP else self.types[name]
+                return frozenset({S}) if name in GIVEN else self.types[name]
             case Negate(operand):
-                return frozenset(rules.as_value(kind) for kind in self._possible(operand))
+                return _known(rules.negate(kind) for kind in self._possible(operand))
             case Sum(terms):
                 result = self._possible(terms[0])
                 for term in terms[1:]:
-                    result = frozenset(rules.add(a, b) for a, b in product(result, self._possible(term)))
+                    result = _known(rules.add(a, b) for a, b in product(result, self._possible(term)))
                 return result
             case Call():
-                operator = find(node)
-                if operator.result is not None:
-                    return frozenset({operator.result})
-                given = [
-                    self._possible(value)
-                    for argument, value in operator.bind(node)
-                    if argument.name != "condition"
-                ]
-                return frozenset(
-                    operator.returns[rules.as_value(kind)]
-                    for kind in given[0]
-                    if rules.as_value(kind) in operator.returns
-                )
+                return self._of_call(node)
             case Product(left, right) | Quotient(left, right) | Comparison(left, _, right):
                 rule = _RULES[type(node)]
-                pairs = product(self._possible(left), self._possible(right))
-                return frozenset(kind for a, b in pairs if (kind := rule(a, b)) is not None)
+                return _known(rule(a, b) for a, b in product(self._possible(left), self._possible(right)))
+
+    def _of_call(self, call: Call) -> Types:
+        operator = find(call)
+        result = operator.result_of(call)
+        if result is not None:
+            return frozenset({result})
+        given = next(self._possible(value) for argument, value in operator.bind(call) if argument.polymorphic)
+        return _known(operator.returns.get(rules.as_value(kind)) for kind in given)
 
     def demand(self, node: Expression, wanted: Types) -> None:
         """Narrows the names inside so that the expression can have one of the wanted types."""
         match node:
             case Name(name):
-                if name != STEP:
+                if name not in GIVEN:
                     self.keep(name, wanted)
             case Negate(operand):
                 self.demand(operand, _with_masks(wanted))
@@ -190,6 +227,10 @@ class _Inference:
     @staticmethod
     def _fitting(argument: Argument, shared: Types) -> Types:
         return (argument.types & shared) or argument.types if argument.same else argument.types
+
+
+def _known(kinds: Iterable[Type | None]) -> Types:
+    return frozenset(kind for kind in kinds if kind is not None)
 
 
 def _with_masks(wanted: Types) -> Types:

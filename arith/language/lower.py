@@ -4,11 +4,14 @@ sum."""
 from collections.abc import Mapping
 
 from arith.language import check, rules
-from arith.language.graph import GraphBuilder, Node
-from arith.language.names import STEP, Names
-from arith.language.registry import Argument, Operator, find
-from arith.language.rules import D, M, S, V
+from arith.language.argument import Argument
+from arith.language.bounds import most_tokens
+from arith.language.graph import Called, GraphBuilder, Node, Plain
+from arith.language.names import POSITIONS, TRUTHS, Names
+from arith.language.registry import Operator, find
+from arith.language.rules import C, D, M, S, T, V
 from arith.language.scalars import ScalarArithmetic
+from arith.language.statics import static_value
 from arith.language.values import Type
 from grammar.errors import FormulaError
 from grammar.tree import (
@@ -23,19 +26,22 @@ from grammar.tree import (
     Quotient,
     Span,
     Sum,
+    Text,
 )
 
 WINNERS = ("max", "min")
+UNWEIGHTED = ("guide",)  # guidance counts nothing in an average, be it a vec or a dist
+NORMALIZE = Called("normalize", ("f",))
+DIVIDE_BY_WEIGHT = Called("divide_by_weight", ("f", "weight"))
 NO_WEIGHT = 1e-12  # what rounding leaves of 0.1 + 0.2 - 0.3
 
 
 def lower(document: Document, names: Names, types: Mapping[str, Type]) -> tuple[Node, ...]:
     """The nodes of the formula, its result last. `types` holds those of all its names."""
     lowering = _Lowering(names, types)
-    for (
-        name
-    ) in names.definitions:  # in order of dependency, so that no chain of definitions makes a deep recursion
-        for sees_shift in (False, True):
+    # In order of dependency, so that no chain of definitions makes a deep recursion.
+    for name in names.definitions:
+        for sees_shift in (False, True) if types[name] not in (C, T) else ():
             lowering.definition(name, sees_shift)
     return lowering.builder.finish(lowering.value(document.result, sees_shift=False))
 
@@ -90,21 +96,25 @@ class _Lowering:
                 return self.builder.add("compare", sign, sides, M, node.span)
             case Call():
                 return self.call(node, sees_shift)
+            case Text():
+                raise AssertionError("texts are static arguments")
 
     def name(self, node: Name, sees_shift: bool) -> int:
         if node.id in self.names.definitions:
             return self.definition(node.id, sees_shift)
-        if node.id == STEP:
-            return self.builder.add("step", None, (), S, node.span)
+        if node.id in TRUTHS:
+            return self.scalars.constant(TRUTHS[node.id])
+        if node.id in POSITIONS:
+            return self.builder.add("position", node.id, (), S, node.span)
         if self.types[node.id] is S:
             return self.builder.add("parameter", node.id, (), S, node.span)
         operand = self.builder.add("operand", node.id, (), D, node.span)
         return self.normalized(operand, node.span) if sees_shift else operand
 
     def normalized(self, number: int, span: Span | None) -> int:
-        if self.builder.nodes[number].payload == ("normalize", ("f",)):
+        if self.builder.nodes[number].payload == NORMALIZE:
             return number
-        return self.builder.add("call", ("normalize", ("f",)), (number,), D, span)
+        return self.builder.add("call", NORMALIZE, (number,), D, span)
 
     def arithmetic(self, number: int) -> int:
         """A mask as a vec of zeros and ones; anything else as it is."""
@@ -116,7 +126,9 @@ class _Lowering:
         pairs = [(coefficient, self.arithmetic(term)) for coefficient, term in pairs]
         kind = S
         for _, term in pairs:
-            kind = rules.add(kind, self.type_of(term))
+            total = rules.add(kind, self.type_of(term))
+            assert total is not None, "the formula is checked"
+            kind = total
         if kind is S:
             return self.scalars.total(pairs, span)
         weights: dict[int, int] = {}
@@ -156,23 +168,43 @@ class _Lowering:
         bound = operator.bind(node)
         if operator.name == "average":
             return self.average(bound[0][1], node.span)
-        inputs = []
+        if operator.name == "supersede":  # how the large one is drafted is no part of what it means
+            return self.value(bound[1][1], sees_shift)
+        inputs: list[int] = []
+        labels: list[str] = []
+        statics: dict[str, Plain] = {}
         for argument, expression in bound:
+            if argument.static:
+                plain = static_value(
+                    operator.name, argument, expression, self.names.definitions, self.constant_value
+                )
+                before = statics.get(argument.name, ())
+                statics[argument.name] = (*before, plain) if argument.variadic else plain  # type: ignore[misc]
+                continue
             sees = not argument.absorbs_shift and (sees_shift or not argument.passes_shift)
             number = self.value(expression, sees)
             self.refuse_outside_domain(operator, argument, number, expression)
             inputs.append(number if M in argument.types else self.arithmetic(number))
+            labels.append(argument.name)
         if operator.name == "temper":
             return self.over(inputs[0], inputs[1], sees_shift, node.span)
         if operator.name == "normalize":
             return self.normalized(inputs[0], node.span)
-        payload = (operator.name, tuple(argument.name for argument, _ in bound))
-        kind = operator.result or operator.returns[self._polymorphic(bound, inputs)]
+        kind = operator.result_of(node) or operator.returns[self._polymorphic(operator, labels, inputs)]
         if operator.name == "where" and kind is S:
             self.refuse_token_condition(inputs[0], bound[0][1])
-        if kind is S and all(self.scalars.is_constant(i) for i in inputs):
-            return self.scalars.folded_call(operator, inputs, [argument.name for argument, _ in bound], node)
-        return self.builder.add("call", payload, tuple(inputs), kind, node.span)
+        if kind is S and not operator.takes_inputs and all(map(self.scalars.is_constant, inputs)):
+            return self.scalars.folded_call(operator, inputs, labels, node)
+        if operator.name == "guide":
+            self.refuse_few_candidates(statics["k"], inputs[0], node)
+        payload = Called(operator.name, tuple(labels), tuple(statics.items()))
+        number = self.builder.add("call", payload, tuple(inputs), kind, node.span)
+        return self.normalized(number, node.span) if operator.unnormalized and sees_shift else number
+
+    def constant_value(self, expression: Expression) -> float | None:
+        """The number that an expression is whatever rows and parameters are, or None."""
+        number = self.value(expression, sees_shift=True)
+        return self.scalars.of(number) if self.scalars.is_constant(number) else None
 
     def refuse_outside_domain(
         self, operator: Operator, argument: Argument, number: int, expression: Expression
@@ -183,6 +215,12 @@ class _Lowering:
             what = f"`{argument.name}` of `{operator.name}` is {self.scalars.of(number):g}"
             raise FormulaError(f"{what}: it has to be {argument.domain.words}", expression.span)
 
+    def refuse_few_candidates(self, k: Plain, proposal: int, call: Call) -> None:
+        most = most_tokens(self.builder.nodes, proposal)
+        if isinstance(k, float) and k > most:
+            message = f"`k` of `guide` is {k:g}, and the support of `on` has {most:g} tokens"
+            raise FormulaError(message, call.span, f"write k={most:g}, or propose more tokens")
+
     def refuse_token_condition(self, mask: int, condition: Expression) -> None:
         """Of two scalars there is one for a row, so the condition has to be one for the row too."""
         if not all(self.type_of(number) is S for number in self.builder.nodes[mask].inputs):
@@ -192,9 +230,10 @@ class _Lowering:
                 "compare scalars here, or write the choice as arithmetic: `b + (a - b)*(condition)`",
             )
 
-    def _polymorphic(self, bound: tuple[tuple[Argument, Expression], ...], inputs: list[int]) -> Type:
-        pairs = zip(bound, inputs, strict=True)
-        return next(self.type_of(number) for (argument, _), number in pairs if len(argument.types) > 1)
+    def _polymorphic(self, operator: Operator, labels: list[str], inputs: list[int]) -> Type:
+        deciding = {argument.name for argument in operator.arguments if argument.polymorphic}
+        pairs = zip(labels, inputs, strict=True)
+        return next(self.type_of(number) for label, number in pairs if label in deciding)
 
     def average(self, body: Expression, span: Span | None) -> int:
         """`log_softmax(F/W)`: the division is part of the sum wherever W is a scalar."""
@@ -207,9 +246,7 @@ class _Lowering:
         if per_row:
             divided = self.over(total, weight, False, span)
         else:
-            divided = self.builder.add(
-                "call", ("divide_by_weight", ("f", "weight")), (total, weight), D, span
-            )
+            divided = self.builder.add("call", DIVIDE_BY_WEIGHT, (total, weight), D, span)
         return self.normalized(divided, span)
 
     def weight(self, node: Expression) -> int:
@@ -233,6 +270,8 @@ class _Lowering:
                 return self.over(self.weight(left), self.value(right, True), True, node.span)
             case Call() if find(node).name in WINNERS:
                 return self.winner(node)
+            case Call() if find(node).name in UNWEIGHTED:
+                return self.zero
             case _:
                 return self.one
 

@@ -21,6 +21,7 @@ from grammar.tree import (
     Product,
     Quotient,
     Sum,
+    Text,
 )
 
 UNNAMED = re.compile(r"operand[0-9]+")
@@ -117,7 +118,7 @@ def rename(node: Expression, names: Mapping[str, str]) -> Expression:
     if not names or all(old == new for old, new in names.items()):
         return node
     match node:
-        case Number():
+        case Number() | Text():
             return node
         case Name(name):
             return Name(names.get(name, name), node.span)

@@ -4,12 +4,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
-from arith.language.registry import REGISTRY, find
+from arith.language.registry import REGISTRY, RESERVED, find
 from grammar.errors import FormulaError
 from grammar.tree import Call, Definition, Document, Expression, Name, Span, children
 
-STEP = "t"
-"""The name of the number of tokens generated so far."""
+POSITIONS = ("t", "prompt_length")
+"""Scalars of each row that every formula may use."""
+TRUTHS = {"true": 1.0, "false": 0.0}
+"""Numbers with names."""
+GIVEN = (*POSITIONS, *TRUTHS)
+"""Names of scalars that need no binding."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,13 @@ class Names:
     """The names of one formula: definitions in an order in which each uses only earlier ones, and the free
     names.
 
-    `free` maps each name that is no definition to the places of its use, in order of first use.
+    `free` maps each name that is no definition to the places of its use, in order of first use; `positions`
+    are those of `POSITIONS` that are used.
     """
 
     definitions: Mapping[str, Definition]
     free: Mapping[str, tuple[Name, ...]]
-    uses_step: bool
+    positions: tuple[str, ...]
 
 
 def walk(expression: Expression) -> Iterator[Expression]:
@@ -40,10 +45,8 @@ def collect(document: Document) -> Names:
     for definition in document.definitions:
         refuse_reserved(definition.name, definition.name_span)
     by_name = {definition.name: definition for definition in document.definitions}
-    for body in [*(definition.value for definition in document.definitions), document.result]:
-        for node in walk(body):
-            if isinstance(node, Call):
-                find(node).bind(node)
+    for call in calls_in(document):
+        find(call).bind(call)
     uses = {name: names_in(definition.value) for name, definition in by_name.items()}
     order = ordered(by_name, uses)
     needed = set()
@@ -54,23 +57,31 @@ def collect(document: Document) -> Names:
             needed.add(name)
             pending.extend(node.id for node in uses[name])
     free: dict[str, tuple[Name, ...]] = {}
-    uses_step = False
+    positions: dict[str, None] = {}
     bodies = [definition.value for definition in document.definitions if definition.name in needed]
     for node in [node for body in [*bodies, document.result] for node in names_in(body)]:
-        if node.id == STEP:
-            uses_step = True
+        if node.id in POSITIONS:
+            positions[node.id] = None
+        elif node.id in TRUTHS:
+            continue
         elif node.id in REGISTRY:
             example = REGISTRY[node.id].example
             raise FormulaError(f"`{node.id}` is an operator", node.span, f"call it, as in `{example}`")
         elif node.id not in by_name:
             free[node.id] = (*free.get(node.id, ()), node)
-    return Names({name: by_name[name] for name in order if name in needed}, free, uses_step)
+    return Names({name: by_name[name] for name in order if name in needed}, free, tuple(positions))
+
+
+def calls_in(document: Document) -> list[Call]:
+    """Every call of a formula, in the order in which they are written."""
+    bodies = [*(definition.value for definition in document.definitions), document.result]
+    return [node for body in bodies for node in walk(body) if isinstance(node, Call)]
 
 
 def refuse_reserved(name: str, span: Span | None = None) -> None:
-    """Raises `FormulaError` where a name is an operator's or `t`, which nothing else may be called."""
-    if name == STEP:
-        raise FormulaError("`t` is reserved: it is the number of tokens generated so far", span)
+    """Raises `FormulaError` where a name is an operator's or one of `RESERVED`."""
+    if name in RESERVED:
+        raise FormulaError(f"`{name}` is reserved: it is {RESERVED[name]}", span, "choose another name")
     if name in REGISTRY:
         raise FormulaError(f"`{name}` is reserved: it is an operator", span, "choose another name")
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from arith.errors import EvaluationError
-from arith.language.execute import Execution, Inputs, called, text_of
-from arith.language.graph import Node, describe
+from arith.language.execute import Execution, call_of, text_of
+from arith.language.graph import Called, Node, Plain, describe
+from arith.language.inputs import Inputs
 from arith.language.values import Dist, Type
 
-SUPPORT_CALLS = ("clamp", "within")
+SUPPORT_CALLS = ("clamp", "complement", "min", "relu", "sigmoid", "sign", "tanh", "within")
 """Calls that could bring a token which an operand gives -inf back, were it not known to be outside."""
 
 
@@ -33,8 +34,9 @@ class Program:
 
     nodes: tuple[Node, ...]
     operands: tuple[str, ...]
+    classifiers: tuple[str, ...]
     parameters: tuple[str, ...]
-    uses_step: bool
+    positions: tuple[str, ...]
 
     def __str__(self) -> str:
         return describe(self.nodes)
@@ -77,7 +79,14 @@ class Program:
     @cached_property
     def _shows_supports(self) -> bool:
         """Whether a -inf in an operand could matter without showing in the result as -inf or NaN."""
-        return any(node.kind == "call" and called(node)[0] in SUPPORT_CALLS for node in self.nodes)
+        return any(
+            (node.kind == "call" and call_of(node).operator in SUPPORT_CALLS)
+            or (
+                node.kind == "compare"
+                and any(self.nodes[number].type is not Type.SCALAR for number in node.inputs)
+            )
+            for node in self.nodes
+        )
 
     @cached_property
     def _last_uses(self) -> tuple[tuple[int, ...], ...]:
@@ -89,8 +98,38 @@ class Program:
             tuple(i for i in dict.fromkeys(node.inputs) if last[i] == n) for n, node in enumerate(self.nodes)
         )
 
-    def needed_operands(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """The operands that matter at these parameter values: those not under a weight that is exactly 0."""
+    def calls(self, operator: str) -> tuple[dict[str, Plain], ...]:
+        """The static arguments of each call of an operator."""
+        return tuple(
+            dict(node.payload.statics)
+            for node in self.nodes
+            if isinstance(node.payload, Called) and node.payload.operator == operator
+        )
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The operands whose own distributions it uses: all but those of which only an early exit or a total
+        is asked."""
+        asked = {call["operand"] for name in ("layer", "log_likelihood") for call in self.calls(name)}
+        own = {node.payload for node in self.nodes if node.kind == "operand"}
+        return tuple(name for name in self.operands if name in own or name not in asked)
+
+    @property
+    def classifiers_that_guide(self) -> tuple[str, ...]:
+        """The classifiers that `guide` uses."""
+        guiding = {call["classifier"] for call in self.calls("guide")}
+        return tuple(name for name in self.classifiers if name in guiding)
+
+    @property
+    def names_tokens_by_text(self) -> bool:
+        """Whether it needs to know the texts of the vocabulary."""
+        named = [call["tokens"] for name in ("tokens", "except_tokens") for call in self.calls(name)]
+        by_text = any(isinstance(one, str) for some in named if isinstance(some, tuple) for one in some)
+        return by_text or bool(self.calls("matching"))
+
+    def needed(self, values: Mapping[str, float]) -> frozenset[str]:
+        """The operands and classifiers that matter at these parameter values: those not under a weight that
+        is exactly 0."""
         fixed: set[int] = set()
         for number, node in enumerate(self.nodes):
             if node.kind in ("constant", "parameter") or (
@@ -111,8 +150,7 @@ class Program:
                 used.update(i for pair in pairs if scalars.get(pair[0], math.nan) != 0 for i in pair)
             else:
                 used.update(node.inputs)
-        names = {self.nodes[number].payload for number in used if self.nodes[number].kind == "operand"}
-        return tuple(name for name in self.operands if name in names)
+        return frozenset(name for number in used for name in _names_in(self.nodes[number]))
 
     def _fixed_scalars(self, fixed: set[int], values: Mapping[str, float]) -> dict[int, float]:
         """The scalars that depend on constants and parameters alone."""
@@ -121,7 +159,7 @@ class Program:
         parameters = {
             name: torch.tensor([[float(value)]], dtype=torch.float64) for name, value in values.items()
         }
-        execution = Execution(Inputs({}, parameters, torch.zeros(1, 1), 1, 1), exact=True)
+        execution = Execution(Inputs({}, parameters, {}, 1, 1, torch.device("cpu")), exact=True)
         found: dict[int, float] = {}
         for number in sorted(fixed):
             value = execution.compute(self.nodes[number])
@@ -140,3 +178,11 @@ class Program:
                 message, hint = fault
                 return EvaluationError(f"{message}, at {place}", node.span, hint)
         return EvaluationError(f"`{text_of(self.nodes[-1])}` has no value at {place}", self.nodes[-1].span)
+
+
+def _names_in(node: Node) -> tuple[str, ...]:
+    """The operand or classifier that a node asks."""
+    if node.kind == "operand":
+        return (str(node.payload),)
+    statics = dict(node.payload.statics) if isinstance(node.payload, Called) else {}
+    return tuple(str(statics[key]) for key in ("operand", "classifier") if key in statics)

@@ -4,44 +4,25 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from arith.language.values import Dist, Type
+from arith.language.argument import Argument, Domain, arguments_of, takes_inputs, types_of
+from arith.language.inputs import Inputs
+from arith.language.values import Type
 from grammar.errors import FormulaError, nearest
-from grammar.tree import Call, Expression
+from grammar.tree import Call, Expression, Name
 
-Same = Annotated[Any, frozenset({Type.SCALAR, Type.DIST, Type.VEC})]
-"""An argument of any arithmetic type; all arguments marked so in one operator have one type."""
-Number = Annotated[Any, frozenset({Type.SCALAR, Type.VEC})]
-"""A scalar or a vec."""
-Region = Annotated[Any, frozenset({Type.DIST, Type.MASK})]
-"""A set of tokens: a mask, or a dist standing for its support."""
+RESERVED = {
+    "t": "the number of tokens generated so far",
+    "prompt_length": "the number of tokens of the prompt",
+    "true": "the number 1",
+    "false": "the number 0",
+    "vocabulary": "the texts of all tokens",
+    "formula": "the formula itself, in results",
+}
+"""Names that nothing else may be called, and what each stands for."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-ANY = frozenset({Type.SCALAR, Type.DIST, Type.VEC})
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The values that a scalar argument may have."""
-
-    words: str
-    holds: Callable[[Any], Any]  # of a float or, elementwise, of a tensor
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One parameter of an operator: its name, its types, and how it treats a dist given to it."""
-
-    name: str
-    types: frozenset[Type]
-    same: bool = False
-    required: bool = True
-    variadic: bool = False
-    domain: Domain | None = None
-    passes_shift: bool = False
-    absorbs_shift: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +33,11 @@ class Operator:
     name: str
     function: Callable[..., Any]
     arguments: tuple[Argument, ...]
-    result: (
-        Type | None
-    )  # None: decided by `returns`, from the type of the first argument marked Same or Number
+    result: Type | None  # None: by `returns`, from the type of the first argument of several types
     returns: Mapping[Type, Type]
+    switches: Mapping[str, Type]
+    takes_inputs: bool
+    unnormalized: bool
     summary: str
     example: str
     source: str
@@ -65,34 +47,44 @@ class Operator:
     @property
     def signature(self) -> str:
         """How it is called: `top_k(f: dist, k: scalar) -> dist`."""
-        parts = []
-        for argument in self.arguments:
-            kind = "same type" if argument.same else " | ".join(sorted(str(t) for t in argument.types))
-            star, optional = "*" if argument.variadic else "", "" if argument.required else "?"
-            parts.append(f"{star}{argument.name}{optional}: {kind}")
         if self.result is not None:
             result = str(self.result)
         elif all(given is got for given, got in self.returns.items()):
             result = "same type"
         else:
             result = ", ".join(f"{got} of a {given}" for given, got in self.returns.items())
-        return f"{self.name}({', '.join(parts)}) -> {result}"
+        result += "".join(f", {kind} with {flag}=true" for flag, kind in self.switches.items())
+        return f"{self.name}({', '.join(map(str, self.arguments))}) -> {result}"
 
     def bind(self, call: Call) -> tuple[tuple[Argument, Expression], ...]:
         """The call's expressions with the arguments that they are given for, in the order of the signature.
 
         Raises `FormulaError` for a missing, surplus, repeated or unknown argument.
         """
-        if self.arguments and self.arguments[0].variadic:
-            return self._bind_variadic(call)
-        names = [argument.name for argument in self.arguments]
-        if len(call.arguments) > len(names):
-            surplus = call.arguments[len(names)]
-            raise self._error(
-                f"`{self.name}` takes at most {len(names)} arguments", surplus.span or call.span
-            )
-        bound = dict(zip(names, call.arguments, strict=False))
+        variadic = self.arguments[-1] if self.arguments and self.arguments[-1].variadic else None
+        single = self.arguments if variadic is None else self.arguments[:-1]
+        given, rest = call.arguments[: len(single)], call.arguments[len(single) :]
+        if rest and variadic is None:
+            message = f"`{self.name}` takes at most {len(single)} arguments"
+            raise self._error(message if single else f"`{self.name}` takes no arguments", rest[0].span)
+        bound = self._bind_keywords(call, dict(zip([a.name for a in single], given, strict=False)))
+        for argument in single:
+            if argument.required and argument.name not in bound:
+                raise self._error(f"`{self.name}` needs the argument `{argument.name}`", call.span)
+        pairs = [(argument, bound[argument.name]) for argument in single if argument.name in bound]
+        if variadic is not None:
+            fewest = 2 if variadic.same else 1
+            if len(rest) < fewest:
+                words = "two or more arguments" if fewest == 2 else f"one or more `{variadic.name}`"
+                raise self._error(f"`{self.name}` takes {words}", call.span)
+            pairs += [(variadic, expression) for expression in rest]
+        return tuple(pairs)
+
+    def _bind_keywords(self, call: Call, bound: dict[str, Expression]) -> dict[str, Expression]:
+        names = [argument.name for argument in self.arguments if not argument.variadic]
         for keyword in call.keywords:
+            if not names:
+                raise self._error(f"`{self.name}` takes no named arguments", keyword.span)
             if keyword.name not in names:
                 close = nearest(keyword.name, names)
                 fix = f"did you mean `{close}`?" if close else None
@@ -100,19 +92,41 @@ class Operator:
             if keyword.name in bound:
                 raise self._error(f"argument `{keyword.name}` of `{self.name}` is given twice", keyword.span)
             bound[keyword.name] = keyword.value
-        for argument in self.arguments:
-            if argument.required and argument.name not in bound:
-                raise self._error(f"`{self.name}` needs the argument `{argument.name}`", call.span)
-        return tuple(
-            (argument, bound[argument.name]) for argument in self.arguments if argument.name in bound
-        )
+        return bound
 
-    def _bind_variadic(self, call: Call) -> tuple[tuple[Argument, Expression], ...]:
-        if call.keywords:
-            raise self._error(f"`{self.name}` takes no named arguments", call.keywords[0].span)
-        if len(call.arguments) < 2:
-            raise self._error(f"`{self.name}` takes two or more arguments", call.span)
-        return tuple((self.arguments[0], expression) for expression in call.arguments)
+    def apply(
+        self,
+        names: Sequence[str],
+        values: Sequence[Any],
+        statics: Sequence[tuple[str, Any]] = (),
+        inputs: Inputs | None = None,
+    ) -> Any:
+        """The function's result: `values` are for the arguments in `names`, where a variadic one's name
+        is repeated."""
+        single = [argument.name for argument in self.arguments if not argument.variadic]
+        given: dict[str, Any] = {}
+        rest: list[Any] = []
+        for name, value in zip(names, values, strict=True):
+            if name in single:
+                given[name] = value
+            else:
+                rest.append(value)
+        for name, plain in statics:
+            if name in single:
+                given[name] = plain
+            else:
+                rest += plain
+        first = [inputs] if self.takes_inputs else []
+        if len(single) < len(self.arguments):
+            return self.function(*first, *(given[name] for name in single), *rest)
+        return self.function(*first, **given)
+
+    def result_of(self, call: Call) -> Type | None:
+        """The type of a call where its arguments' types don't decide it; None where they do."""
+        for argument, value in self.bind(call) if self.switches else ():
+            if argument.name in self.switches and value == Name("true"):
+                return self.switches[argument.name]
+        return self.result
 
     def _error(self, message: str, span: Any, fix: str | None = None) -> FormulaError:
         usage = f"it is called as {self.signature}, for example `{self.example}`"
@@ -131,32 +145,37 @@ def operator(
     aliases: Sequence[str] = (),
     domains: Mapping[str, Domain] | None = None,
     returns: Mapping[Type, Type] | None = None,
+    switches: Mapping[str, Type] | None = None,
     passes_shift: Sequence[str] = (),
     absorbs_shift: Sequence[str] = (),
+    unnormalized: bool = False,
 ) -> Callable[[Function], Function]:
     """Registers a function on run-time values as an operator of the language.
 
-    The function's annotations (`Dist`, `Scalar`, `Vec`, `Mask`, `Same`, `Number`, `Region`) are its types,
-    its docstring is its documentation; a default of None makes an argument optional. A dist means the same
-    whatever is added to all log-weights of a row: `absorbs_shift` names the arguments for which the result
-    does not depend on that constant, `passes_shift` those where it comes out again as a constant. For any
-    other dist argument the operands are normalised first. `returns` gives the result's type for each type of
-    a polymorphic argument.
+    The function's annotations (`Dist`, `Scalar`, `Vec`, `Mask`, and those of `arith.language.argument`) are
+    its types, its docstring is its documentation; a default of None makes an argument optional. A first
+    parameter `Inputs` gets what the evaluation is given. A dist means the same whatever is added to all
+    log-weights of a row: `absorbs_shift` names the arguments for which the result does not depend on that
+    constant, `passes_shift` those where it comes out again as a constant. For any other dist argument the
+    operands are normalised first; `unnormalized` says that the result needs this too, as an operand's logits
+    do. `returns` gives the result's type for each type of a polymorphic argument, `switches` the type where a
+    flag is true. Raises `ValueError` for a name that is taken and for annotations that say no type.
     """
 
     def register(function: Function) -> Function:
-        hints = typing.get_type_hints(function, include_extras=True)
-        arguments = tuple(
-            _argument(parameter, hints[parameter.name], domains or {}, passes_shift, absorbs_shift)
-            for parameter in inspect.signature(function).parameters.values()
-        )
         doc = inspect.getdoc(function) or ""
+        results = types_of(typing.get_type_hints(function, include_extras=True).get("return"))
+        if not returns and len(results) != 1:
+            raise ValueError(f"`{function.__name__}` needs a return annotation that says one type")
         entry = Operator(
             name=name,
             function=function,
-            arguments=arguments,
-            result=None if returns else next(iter(_types(hints["return"]))),
+            arguments=arguments_of(function, domains or {}, passes_shift, absorbs_shift),
+            result=None if returns else next(iter(results)),
             returns=returns or {},
+            switches=switches or {},
+            takes_inputs=takes_inputs(function),
+            unnormalized=unnormalized,
             summary=" ".join(doc.partition("\n\n")[0].split()),
             example=example,
             source=source,
@@ -164,45 +183,12 @@ def operator(
             aliases=tuple(aliases),
         )
         for known in (name, *aliases):
-            if known in REGISTRY or known == "t":
+            if known in REGISTRY or known in RESERVED:
                 raise ValueError(f"the operator name `{known}` is taken")
         REGISTRY.update(dict.fromkeys((name, *aliases), entry))
         return function
 
     return register
-
-
-def _types(hint: Any) -> frozenset[Type]:
-    if hint is Dist:
-        return frozenset({Type.DIST})
-    for member in typing.get_args(hint):
-        if isinstance(member, Type):
-            return frozenset({member})
-        if isinstance(member, frozenset):
-            return member
-        if member is not type(None) and (found := _types(member)):
-            return found
-    return frozenset()
-
-
-def _argument(
-    parameter: inspect.Parameter,
-    hint: Any,
-    domains: Mapping[str, Domain],
-    passes_shift: Sequence[str],
-    absorbs_shift: Sequence[str],
-) -> Argument:
-    types = _types(hint)
-    return Argument(
-        name=parameter.name,
-        types=types,
-        same=types == ANY,
-        required=parameter.default is inspect.Parameter.empty,
-        variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
-        domain=domains.get(parameter.name),
-        passes_shift=parameter.name in passes_shift,
-        absorbs_shift=parameter.name in absorbs_shift,
-    )
 
 
 def find(call: Call) -> Operator:

@@ -90,8 +90,4 @@ class ScalarArithmetic:
     def folded_call(self, operator: Operator, inputs: list[int], names: list[str], node: Call) -> int:
         """A call on constants alone, computed now."""
         values = [torch.tensor([[self.of(number)]], dtype=torch.float64) for number in inputs]
-        if operator.arguments[0].variadic:
-            result = operator.function(*values)
-        else:
-            result = operator.function(**dict(zip(names, values, strict=True)))
-        return self.constant(result.item(), node.span)
+        return self.constant(operator.apply(names, values).item(), node.span)

@@ -1,4 +1,4 @@
-"""The four types of the language, and what their values are at run time."""
+"""The types of the language, and what their values are at run time."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,12 +9,14 @@ from torch import Tensor
 
 
 class Type(Enum):
-    """The type of an expression."""
+    """The type of an expression. The last two only stand as arguments of the operators made for them."""
 
     SCALAR = "scalar"
     DIST = "dist"
     VEC = "vec"
     MASK = "mask"
+    CLASSIFIER = "classifier"
+    TEXT = "text"
 
     def __str__(self) -> str:
         return self.value
@@ -25,7 +27,7 @@ Scalar = Annotated[Tensor, Type.SCALAR]
 Vec = Annotated[Tensor, Type.VEC]
 """`[rows, vocab]` floats: one number for each token."""
 Mask = Annotated[Tensor, Type.MASK]
-"""`[rows, vocab]` booleans; `[rows, 1]` where it holds for a whole row."""
+"""`[rows, vocab]` booleans; `[rows, 1]` where it holds for a whole row, `[1, vocab]` where for all rows."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

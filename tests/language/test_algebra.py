@@ -1,4 +1,4 @@
-"""Arithmetic in Python builds the same formulas as text does, and the two mix."""
+"""Arithmetic in Python builds the same formulas as text does, and the two blend."""
 
 import operator
 from collections.abc import Callable
@@ -141,9 +141,9 @@ def test_a_definition_never_takes_over_a_name_of_another_formula() -> None:
 
 
 def test_a_name_may_stand_for_a_formula() -> None:
-    mix = Formula("(a + b)/2", a=A, b=B)
-    formula = Formula("top_k(mix, 3) + alpha*mix", mix=mix, alpha=0.5)
-    assert str(formula) == "mix = (a + b)/2\ntop_k(mix, 3) + alpha*mix"
+    blend = Formula("(a + b)/2", a=A, b=B)
+    formula = Formula("top_k(blend, 3) + alpha*blend", blend=blend, alpha=0.5)
+    assert str(formula) == "blend = (a + b)/2\ntop_k(blend, 3) + alpha*blend"
     assert formula.bound_operands() == {"a": A, "b": B}
     assert formula.parameter_values() == {"alpha": 0.5}
     nested = Formula("f + a", f=formula, a=A)

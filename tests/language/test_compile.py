@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from arith.language import Formula
-from arith.language.execute import Inputs
-from arith.language.graph import Node
+from arith.language.graph import Called, Node
+from arith.language.inputs import Inputs
 from grammar.errors import FormulaError
 
 
@@ -55,7 +55,7 @@ def test_weights_with_parameters_collapse_as_well() -> None:
     linear = [node for node in program.nodes if node.kind == "linear" and str(node.type) == "dist"]
     assert len(linear) == 1 and len(linear[0].inputs) == 4
     leaf = {name: torch.tensor([[1.0, 2.0, 5.0]]) * k for name, k in (("a", 1.0), ("b", -2.0))}
-    inputs = Inputs(leaf, {"x": torch.tensor([[0.5]]), "y": torch.tensor([[3.0]])}, torch.zeros(1, 1), 1, 3)
+    inputs = Inputs(leaf, {"x": torch.tensor([[0.5]]), "y": torch.tensor([[3.0]])}, {}, 1, 3, CPU)
     expected = 0.5 * leaf["a"] + (0.5 + 3.0) * leaf["b"]
     torch.testing.assert_close(program.log_probs(inputs), expected.log_softmax(-1))
 
@@ -68,7 +68,7 @@ def test_weights_with_parameters_collapse_as_well() -> None:
 def test_operands_are_not_normalised_where_a_constant_would_not_show(text: str) -> None:
     program = bound(text, "a b" if "b" in text else "a").program
     for node in program.nodes:
-        if node.payload == ("normalize", ("f",)):
+        if node.payload == Called("normalize", ("f",)):
             assert all(program.nodes[number].kind != "operand" for number in node.inputs)
 
 
@@ -83,7 +83,7 @@ def test_operands_are_normalised_where_a_constant_would_show(text: str) -> None:
     normalised = {
         program.nodes[node.inputs[0]].payload
         for node in program.nodes
-        if node.payload == ("normalize", ("f",))
+        if node.payload == Called("normalize", ("f",))
     }
     assert normalised & {"a", "b"}
 
@@ -134,13 +134,13 @@ def test_an_operand_under_a_zero_weight_is_not_needed(
 ) -> None:
     operands = {name: object() for name in "abc" if name in text.replace("max", "").replace("average", "")}
     formula = Formula(text, **operands, **values)
-    assert formula.program.needed_operands(values) == tuple(needed.split())
+    assert formula.program.needed(values) == set(needed.split())
     leaves = {name: torch.randn(1, 6, dtype=torch.float64) for name in formula.operands}
     given = {name: torch.tensor([[value]], dtype=torch.float64) for name, value in values.items()}
-    full = formula.program.log_probs(Inputs(leaves, given, torch.zeros(1, 1), 1, 6))
+    full = formula.program.log_probs(Inputs(leaves, given, {}, 1, 6, CPU))
     for name in set(leaves) - set(needed.split()):
         leaves[name] = torch.zeros(1, 6, dtype=torch.float64)
-    assert torch.equal(formula.program.log_probs(Inputs(leaves, given, torch.zeros(1, 1), 1, 6)), full)
+    assert torch.equal(formula.program.log_probs(Inputs(leaves, given, {}, 1, 6, CPU)), full)
 
 
 def test_a_program_prints_its_graph() -> None:
@@ -166,6 +166,7 @@ def test_a_sum_of_two_thousand_terms_is_one_weighted_sum() -> None:
     assert Formula(" + ".join(names)).operands == tuple(names)
 
 
+CPU = torch.device("cpu")
 BODIES = {
     "sum": "{0} + {0}", "difference": "x*{0} - x*{0} + a", "max": "max({0}, 2*{0})",
     "clamp": "clamp({0}, min=-3) - {0}", "where": "where({0} > 0, {0}, 2*{0})",

@@ -36,6 +36,16 @@ def scalars(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         call("exp", weight),
         call("max", weight, weight),
         call("clamp", weight, st.just("-1"), st.just("max=1")),
+        st.tuples(st.sampled_from(["max_p", "margin", "confidence"]), dists).map(
+            lambda nd: f"{nd[0]}({nd[1]})"
+        ),
+        pair.map(lambda ab: f"tv({ab[0]}, {ab[1]})*cosine({ab[0]}, 2*{ab[1]})"),
+        st.tuples(st.sampled_from(["relu", "tanh", "sigmoid", "sign"]), weight).map(
+            lambda nw: f"{nw[0]}({nw[1]})"
+        ),
+        call("ramp", weight, st.just("-0.53"), st.sampled_from(["0.71", "0"])),
+        call("decay", weight, st.sampled_from(["2", "0.7"])),
+        pair.map(lambda ab: f"anchor({ab[0]}, {ab[1]} - {ab[0]}, 0.137, 2)"),
     )
 
 
@@ -47,6 +57,8 @@ def vecs(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.tuples(simple, simple).map(" * ".join),
         simple.map("2*{}".format),
         call("max", simple, simple),
+        call("sqrt", simple),
+        call("sigmoid", dists),
         call("clamp", simple, st.just("0.013"), st.just("0.71")),
     )
 
@@ -56,6 +68,8 @@ def masks(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         pair.map(lambda ab: f"{ab[0]} > {ab[1]}"),
         call("p", dists).map("{} < 0.237".format),
         call("entropy", dists).map("{} >= 1.03".format),
+        call("complement", dists),
+        pair.map(lambda ab: f"complement({ab[0]} > {ab[1]})"),
     )
 
 
@@ -77,6 +91,14 @@ def compound(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         call("top_k", dists, st.sampled_from(["1", "2", "4"])),
         call("top_p", dists, st.sampled_from(["0.317", "0.713"])),
         call("min_p", dists, st.sampled_from(["0.031", "0.29"])),
+        call("typical", leaf, st.sampled_from(["0.317", "0.713"])),
+        call("epsilon", dists, st.sampled_from(["0.031", "0.29"])),
+        call("mix", dists, dists, st.sampled_from(["0.3", "sigmoid(x)", "0", "1"])),
+        call("farthest", dists, dists, leaf),
+        call("center", dists),
+        call("relu", dists),
+        call("tanh", dists),
+        pair.map(lambda ab: f"sign({ab[0]} - {ab[1]})"),
         call("temper", dists, st.sampled_from(["2", "-1.5", "y + 3"])),
         call("average", dists),
         call("normalize", dists),
@@ -176,7 +198,8 @@ def test_a_printed_formula_is_the_same_formula(text: str, seed: int) -> None:
 
 pieces = st.sampled_from(
     [*NAMES, "x", "t", "2", "0", "-", "+", "*", "/", "<", "==", "(", ")", ",", "\n", "x = ", "k=", "max(",
-     "top_k(", "log(", "average(", "p(", "where(", "within(", "temper("]
+     "top_k(", "log(", "average(", "p(", "where(", "within(", "temper(",
+     "typical(", "complement(", "mix(", "farthest(", "sqrt(", "sign(", "anchor(", "ramp("]
 )  # fmt: skip
 
 
@@ -191,4 +214,4 @@ def test_a_text_is_a_formula_or_a_formula_error(text: str) -> None:
     assert formula.operands and str(formula.program)
     given = inputs(0)
     values = dict.fromkeys(formula.operands, given["a"]) | dict.fromkeys(formula.parameters, given["y"])
-    value(formula, {**values, **({"t": given["x"]} if formula.program.uses_step else {})})
+    value(formula, {**values, **({"t": given["x"]} if formula.program.positions else {})})

@@ -132,6 +132,17 @@ INFERRED: list[tuple[str, str, str]] = [
     ("(1 + g)*cond - g*uncond", "cond uncond", "g"),
     ("alpha*(a - b)", "a b", "alpha"),
     ("(a - b)*alpha", "a b", "alpha"),
+    ("base + (alpha + beta)*arm", "base arm", "alpha beta"),
+    ("base + (alpha - gamma*entropy(base))*arm", "base arm", "alpha gamma"),
+    ("base + exp(alpha)*arm", "base arm", "alpha"),
+    ("base + exp(-alpha*t)*arm", "base arm", "alpha"),
+    ("base + exp(x - y)*arm", "base arm", "x y"),
+    ("base + arm/exp(alpha)", "base arm", "alpha"),
+    ("base + 1/(1 + exp(-k*(entropy(base) - m)))*arm", "base arm", "k m"),
+    ("log(p(a)/exp(b))", "a b", ""),
+    ("base + guide(formal, on=base, k=9)", "base formal", ""),
+    ("base + strength(formal)*arm", "base formal arm", ""),
+    ("base - w*layer(base, 2)", "base", "w"),
     ("base/tau", "base", "tau"),
     ("base/(tau*2)", "base", "tau"),
     ("x/y*base", "base", "x y"),
@@ -233,3 +244,46 @@ def test_a_parameter_is_a_finite_number(value: object) -> None:
 def test_a_formula_is_a_text() -> None:
     with pytest.raises(TypeError, match="a formula is a text, not a int"):
         Formula(3)  # type: ignore[arg-type]
+
+
+GIVEN: list[tuple[str, str, str]] = [
+    ("base + guide([base + a], on=base, k=3)", "`classifier` of `guide` has to be a classifier", "Classifier"),
+    ("base + guide(base, on=[base], k=3)", "`on` of `guide` has to be a dist, and this is a class", "strength"),
+    ("base + [guide(f, k=3)]", "`guide` needs the argument `on`", "guide(formal, on=base, k=50)"),
+    ("base + guide(f, on=base, k=[x])", "has to be a number that is known beforehand", "number itself"),
+    ("base + [guide(f, on=top_k(base, 5), k=9)]", "`k` of `guide` is 9, and the support of `on` has 5", "k=5"),
+    ("base + guide(f, on=base, k=3, bayes=[2])", "it has to be true or false", ""),
+    ("base + guide(f, on=base, k=3, restrict=[x])", "known beforehand", "write `true` or `false`"),
+    ("[base + f + guide(f, on=base, k=3)]", "cannot add a dist and a classifier", "guide(classifier"),
+    ("base + [2*f] + guide(f, on=base, k=3)", "cannot multiply a scalar by a classifier", "guide(classifier"),
+    ("base + [-f] + guide(f, on=base, k=3)", "cannot negate a classifier", "guide(classifier"),
+    ("base + strength([2*base])", "has to be a classifier, and this is a dist", "Classifier"),
+    ("[base + strength(base)]", "cannot add a classifier and a scalar", "strength(classifier)"),
+    ("base - layer([base + arm], 2)", "has to be the name of an operand", "the model itself"),
+    ("base - layer(base, [1.5])", "`k` of `layer` is 1.5: it has to be a whole number", ""),
+    ("base - layer(base, [0 - 1])", "`k` of `layer` is -1: it has to be a whole number", ""),
+    ("base - layer(base, [entropy(base)])", "known beforehand", "number itself"),
+    ('[base + "x"]', "cannot add a dist and a text", "without quotes"),
+    ('top_k(["base"], 3)', "has to be a dist, and this is a text", "without quotes"),
+    ('["base"]', "the formula is a text, not a dist", "without quotes"),
+    ('within(base, matching(["["]))', "it has to be a regular expression", ""),
+    ("within(base, matching([base]))", "`pattern` of `matching` has to be a text", ""),
+    ("within(base, [tokens()])", "`tokens` takes one or more `tokens`", ""),
+    ("within(base, tokens([1.5]))", "it has to be the number of a token, or its text", ""),
+    ("[true] = 2\nbase", "`true` is reserved: it is the number 1", "another name"),
+    ("[prompt_length] = 2\nbase", "`prompt_length` is reserved", "another name"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("marked", "message", "hint"), GIVEN, ids=[marked for marked, _, _ in GIVEN])
+def test_what_is_asked_of_a_run_is_checked_before_there_is_one(marked: str, message: str, hint: str) -> None:
+    start = re.search(r"\[(?!\")|\[(?=\"[^\"]*\"\])", marked)
+    assert start is not None
+    text = marked[: start.start()] + marked[start.end() :]
+    end = text.index("]", start.start())
+    with pytest.raises(FormulaError) as caught:
+        _ = Formula(text[:end] + text[end + 1 :]).program
+    assert message in caught.value.message
+    assert hint in (caught.value.hint or "")
+    span = caught.value.span
+    assert span is not None and (span.start, span.end) == (start.start(), end)

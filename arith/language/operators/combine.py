@@ -5,7 +5,10 @@ from typing import Any
 
 import torch
 
-from arith.language.registry import ANY, Same, operator
+from arith.language.argument import ANY, Same
+from arith.language.operators.reduce import jensen_shannon
+from arith.language.operators.shape import normalize
+from arith.language.registry import operator
 from arith.language.values import Dist, Mask
 
 KEEP_TYPE = {kind: kind for kind in ANY}
@@ -62,3 +65,27 @@ def _chosen_support(condition: Any, a: Dist, b: Dist) -> Any:
     everything = torch.ones_like(a.logits, dtype=torch.bool)
     left, right = (everything if d.support is None else d.support for d in (a, b))
     return torch.where(condition, left, right)
+
+
+@operator(
+    "farthest",
+    example="base - 0.5*farthest(base, a, b)",
+    absorbs_shift=["f", "candidates"],
+    source="Chuang et al. 2024, DoLa: Decoding by Contrasting Layers Improves Factuality",
+)
+def farthest(f: Dist, *candidates: Dist) -> Dist:
+    """Of the candidates the one whose Jensen-Shannon divergence from `f` is largest, chosen for each row; the
+    first of those that tie.
+
+    It comes with its log-probabilities and its own support. The gradient is that of the chosen candidate; the
+    choice has none.
+    """
+    with torch.no_grad():
+        log_probs = f.log_probs()
+        divergences = [jensen_shannon(log_probs, candidate.log_probs()) for candidate in candidates]
+        largest, choice = torch.stack(divergences).max(0)
+    chosen = candidates[0]
+    for number, candidate in enumerate(candidates[1:], 1):
+        chosen = where(choice == number, candidate, chosen)
+    chosen = normalize(chosen)
+    return Dist(chosen.logits + 0 * largest, chosen.support)  # so that what is undefined shows

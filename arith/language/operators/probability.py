@@ -2,8 +2,12 @@
 
 import torch
 
-from arith.language.registry import Number, Same, operator
-from arith.language.values import Dist, Type, Vec
+from arith.language.argument import Domain, Number, Same
+from arith.language.registry import operator
+from arith.language.values import Dist, Scalar, Type, Vec
+
+FRACTION = Domain("a number from 0 to 1", lambda w: (w >= 0) & (w <= 1))
+LARGEST_EXPONENT = 80.0  # exp of it is finite in single precision
 
 
 @operator("p", example="log(0.7*p(a) + 0.3*p(b))", absorbs_shift=["f"])
@@ -30,3 +34,32 @@ def exponential(x: Same) -> Same:
     """The exponential; of a dist, that of its log-weights as they stand (not normalised), 0 outside the
     support."""
     return torch.exp(x.masked if isinstance(x, Dist) else x)
+
+
+@operator(
+    "mix",
+    example="mix(base, arm, 0.7)",
+    absorbs_shift=["a", "b"],
+    domains={"w": FRACTION},
+)
+def mix(a: Dist, b: Dist, w: Scalar) -> Dist:
+    """The mixture of two distributions, `log(w*p(a) + (1 - w)*p(b))`: a draw from `a` with probability `w`,
+    else from `b`.
+
+    A token is outside only where whatever has weight is outside; a weight of exactly 0 leaves its side out,
+    support included. It is computed from log-probabilities, so that no token is lost whose probability is too
+    small to be written.
+    """
+    left, right = (
+        side.masked_fill((weight == 0) & side.isnan(), -torch.inf)
+        for weight, side in ((w, a.log_probs()), (1 - w, b.log_probs()))
+    )
+    with torch.no_grad():
+        scale = torch.maximum(left.masked_fill(w == 0, -torch.inf), right.masked_fill(w == 1, -torch.inf))
+        scale = scale.masked_fill(scale.isneginf(), 0.0)
+    # Only a side without weight can lie above the scale; its limit keeps 0·∞ away.
+    sides = (side - scale for side in (left, right))
+    first, second = (torch.exp(side.clamp(max=LARGEST_EXPONENT)) for side in sides)
+    total = w * first + (1 - w) * second
+    support = total > 0
+    return Dist(torch.where(support, scale + torch.log(torch.where(support, total, 1.0)), 0.0), support)

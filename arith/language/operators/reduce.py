@@ -9,7 +9,7 @@ from arith.language.registry import operator
 from arith.language.values import Dist, Scalar
 
 
-def _expected(probs: Tensor, values: Tensor) -> Tensor:
+def expected(probs: Tensor, values: Tensor) -> Tensor:
     """Σ p·v over the tokens with p > 0, `[rows, 1]`: 0·∞ counts 0."""
     return torch.where(probs > 0, probs * torch.where(probs > 0, values, 0.0), probs).sum(-1, keepdim=True)
 
@@ -17,7 +17,7 @@ def _expected(probs: Tensor, values: Tensor) -> Tensor:
 @operator("entropy", example="where(entropy(base) > 2, base - amateur, base)", absorbs_shift=["f"])
 def entropy(f: Dist) -> Scalar:
     """The entropy of `softmax(f)`, in nats: between 0 and the logarithm of the size of its support."""
-    return -_expected(f.probs(), f.log_probs())
+    return -expected(f.probs(), f.log_probs())
 
 
 @operator("kl", example="kl(arm, base)", absorbs_shift=["a", "b"], source="Kullback and Leibler 1951")
@@ -28,14 +28,61 @@ def kl(a: Dist, b: Dist) -> Scalar:
     """
     probs = a.probs()
     difference = torch.where(probs > 0, a.log_probs(), 0.0) - torch.where(probs > 0, b.log_probs(), 0.0)
-    return _expected(probs, difference)
+    return expected(probs, difference)
 
 
 @operator("js", example="base + js(base, arm)*arm", absorbs_shift=["a", "b"], source="Lin 1991")
 def js(a: Dist, b: Dist) -> Scalar:
     """The Jensen-Shannon divergence of the normalised arguments, in nats: between 0 and log 2."""
-    left, right = a.log_probs(), b.log_probs()
+    return jensen_shannon(a.log_probs(), b.log_probs())
+
+
+def jensen_shannon(left: Tensor, right: Tensor) -> Tensor:
+    """The divergence `[rows, 1]` of two distributions given by their log-probabilities `[rows, vocab]`."""
     outside = left.isneginf() & right.isneginf()  # there the gradient of logaddexp would be NaN
     middle = torch.logaddexp(left.masked_fill(outside, 0.0), right.masked_fill(outside, 0.0)) - math.log(2)
-    both = _expected(a.probs(), left - middle) + _expected(b.probs(), right - middle)
-    return 0.5 * both
+    return 0.5 * (expected(left.exp(), left - middle) + expected(right.exp(), right - middle))
+
+
+@operator("tv", example="base + tv(base, arm)*arm", absorbs_shift=["a", "b"])
+def tv(a: Dist, b: Dist) -> Scalar:
+    """The total variation distance of the normalised arguments, half the sum of |p(a) - p(b)|: between 0 and
+    1.
+
+    It is the probability that two tokens drawn in the best way together differ. The gradient of tokens with
+    equal probabilities counts 0.
+    """
+    return 0.5 * (a.probs() - b.probs()).abs().sum(-1, keepdim=True)
+
+
+@operator("max_p", example="where(max_p(base) < 0.5, base + arm, base)", absorbs_shift=["f"])
+def max_p(f: Dist) -> Scalar:
+    """The probability of the most likely token: between 1/vocabulary and 1.
+
+    The gradient is shared equally by the tokens that tie for it.
+    """
+    return f.probs().amax(-1, keepdim=True)
+
+
+@operator("margin", example="where(margin(base) < 0.1, base + arm, base)", absorbs_shift=["f"])
+def margin(f: Dist) -> Scalar:
+    """The probability of the most likely token less that of the second: between 0 and 1.
+
+    It is 0 where two tokens tie, and 1 where the support is one token.
+    """
+    largest = f.probs().topk(2, dim=-1).values
+    return largest[:, :1] - largest[:, 1:]
+
+
+@operator("confidence", example="base + confidence(arm)*arm", absorbs_shift=["f"])
+def confidence(f: Dist) -> Scalar:
+    """How far a distribution is from uniform, 1 - entropy/log(vocabulary size): 0 where it is uniform over
+    the whole vocabulary, 1 where it is a single token."""
+    return 1 - entropy(f) / math.log(f.logits.shape[-1])
+
+
+@operator("cosine", example="base + (1 - cosine(base, arm))*arm", absorbs_shift=["a", "b"])
+def cosine(a: Dist, b: Dist) -> Scalar:
+    """The cosine of the angle between the two vectors of probabilities: between 0, for disjoint supports,
+    and 1."""
+    return torch.nn.functional.cosine_similarity(a.probs(), b.probs(), dim=-1).unsqueeze(-1)

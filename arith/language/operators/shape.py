@@ -2,7 +2,8 @@
 
 import torch
 
-from arith.language.registry import Domain, Number, operator
+from arith.language.argument import Domain, Number
+from arith.language.registry import operator
 from arith.language.values import Dist, Scalar
 
 NOT_ZERO = Domain("a number other than 0", lambda value: value != 0)
@@ -22,6 +23,16 @@ def normalize(f: Dist) -> Dist:
 def temper(f: Dist, T: Scalar) -> Dist:
     """The distribution at temperature `T`: `f/T`. Its support stays."""
     return Dist(f.logits / T, f.support)
+
+
+@operator("center", example="base + clamp(center(arm), min=-2, max=2)", absorbs_shift=["f"])
+def center(f: Dist) -> Dist:
+    """The same distribution with log-weights whose mean over the support is 0."""
+    if f.support is None:
+        return Dist(f.logits - f.logits.mean(-1, keepdim=True))
+    inside = f.support.sum(-1, keepdim=True)
+    mean = torch.where(f.support, f.logits, 0.0).sum(-1, keepdim=True) / inside
+    return Dist(f.logits - mean, f.support)
 
 
 @operator(
