@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         SpecError,
     )
     from arith.language import Formula
-    from arith.operands import LLM
+    from arith.language.registry import operator
+    from arith.language.values import Dist, Mask, Scalar, Vec
+    from arith.operands import LLM, Classifier, RewardModel
     from arith.runtime import Engine
     from arith.spec import Spec
     from grammar.errors import FormulaError
@@ -24,22 +26,33 @@ if TYPE_CHECKING:
 __all__ = [
     "LLM",
     "ArithError",
+    "Classifier",
+    "Dist",
     "Engine",
     "EvaluationError",
     "Formula",
     "FormulaError",
+    "Mask",
     "OperandError",
     "OptionError",
     "PlanError",
     "PromptError",
+    "RewardModel",
+    "Scalar",
     "Spec",
     "SpecError",
+    "Vec",
+    "operator",
 ]
 __version__ = "0.1.0"
 
 # Loaded when first used: torch and transformers take seconds, which `arith --help` need not wait for.
 _HOMES = {
     "LLM": "arith.operands",
+    "Classifier": "arith.operands",
+    "RewardModel": "arith.operands",
+    "operator": "arith.language.registry",
+    **dict.fromkeys(("Dist", "Mask", "Scalar", "Vec"), "arith.language.values"),
     "Engine": "arith.runtime",
     "Formula": "arith.language",
     "FormulaError": "grammar.errors",

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arith.errors import OperandError, SpecError
+from arith.errors import SpecError
 from arith.runtime.options import Sampling
-from arith.spec_file import OperandKeys, SpecFile, validated
-from arith.yaml_document import YamlDocument, read_yaml
+from arith.spec_file import SpecFile, validated
+from arith.spec_operand import declared_operand, operand_keys
+from arith.spec_operators import import_operators, operator_paths
+from arith.yaml_document import YamlDocument, read_yaml, write_yaml
 from grammar.errors import FormulaError, nearest
 from grammar.parse import parse
 
 if TYPE_CHECKING:
     from arith.language import Formula
-    from arith.operands import LLM
-    from arith.runtime import Engine
+    from arith.spec_operand import Operand
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Spec:
 
     source: str
     text: str
-    operands: Mapping[str, "LLM"]
+    operands: Mapping[str, "Operand"]
     params: Mapping[str, float]
     sampling: Sampling
 
@@ -36,11 +37,11 @@ class Spec:
         """
         document = read_yaml(Path(path))
         file = validated(document)
-        folder = Path(path).parent
         for section, names in (("operands", file.operands), ("params", file.params)):
             for name in names:
                 _check_name(document, file, section, name)
-        operands = {name: _operand(document, file, name, folder) for name in file.operands}
+        import_operators(document, file.operators)
+        operands = {name: declared_operand(document, file, name) for name in file.operands}
         spec = cls(document.source, file.formula, operands, file.params, file.sampling)
         try:
             spec.formula()
@@ -75,11 +76,25 @@ class Spec:
         used = {*formula.operands, *formula.parameters}
         return tuple(name for name in (*self.operands, *self.params) if name not in used)
 
-    def engine(self, *, max_rows: int | None = None, device: str | None = None) -> "Engine":
-        """An engine for the formula, options as those of `Engine`."""
-        from arith.runtime import Engine
+    def dump(self) -> str:
+        """The specification as YAML, with absolute paths; reading it again gives an equal one.
 
-        return Engine(self.formula(), max_rows=max_rows, device=device)
+        Raises `SpecError` for an operator that can't be imported by its name.
+        """
+        from arith.language.names import calls_in
+
+        used = dict.fromkeys(call.function for call in calls_in(parse(self.text)))
+        content: dict[str, object] = {
+            "formula": self.text,
+            "operands": {name: operand_keys(operand) for name, operand in self.operands.items()},
+        }
+        if self.params:
+            content["params"] = dict(self.params)
+        if paths := operator_paths(tuple(used)):
+            content["operators"] = paths
+        if options := self.sampling.model_dump(mode="json", exclude_defaults=True):
+            content["sampling"] = options
+        return write_yaml(content)
 
 
 def _check_name(document: YamlDocument, file: SpecFile, section: str, name: str) -> None:
@@ -92,33 +107,3 @@ def _check_name(document: YamlDocument, file: SpecFile, section: str, name: str)
         refuse_reserved(name)
     except FormulaError as error:
         raise SpecError(f"{place}: {section}: {error.message}", error.hint) from None
-
-
-def _operand(document: YamlDocument, file: SpecFile, name: str, folder: Path) -> "LLM":
-    from arith.operands import LLM
-
-    own = file.operands[name] or OperandKeys()
-    values = file.defaults.model_dump(exclude_unset=True) | own.model_dump(exclude_unset=True)
-    where = document.place(("operands", name))
-    if values.get("model") is None:
-        message = f"{where}: the operand `{name}` has no `model`"
-        raise SpecError(message, "give it one here or under `defaults`")
-    for key in ("model", "adapter"):
-        if values.get(key) is not None:
-            values[key] = _seen_from(folder, values[key])
-    try:
-        return LLM(**values)
-    except OperandError as error:
-        # Types and choices are checked by now: what is left concerns the template.
-        shared = "template" not in own.model_fields_set and "template" in values
-        home = ("defaults",) if shared else ("operands", name)
-        place = document.place((*home, "template"))
-        message = f"{place}: operand `{name}`: {error.message.removeprefix('operand: ')}"
-        raise SpecError(message, error.hint) from None
-
-
-def _seen_from(folder: Path, path: str) -> str:
-    """A relative local path, as seen from the folder of the file that names it; others as they are."""
-    relative = path.startswith(("./", "../"))
-    there = folder / path
-    return str(there) if relative or (not path.startswith("~") and there.exists()) else path

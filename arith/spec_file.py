@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from arith.errors import SpecError
 from arith.runtime.options import Sampling
@@ -14,30 +14,89 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
+Model = Annotated[Text | None, Field(description="hub id, local folder, GGUF file, or package:NAME/FILE")]
+Revision = Annotated[Text | None, Field(description="branch, tag or commit of a hub model")]
+DType = Annotated[
+    Literal["float32", "bfloat16", "float16", "float64"] | None,
+    Field(description="of the weights; null keeps the checkpoint's own where the device computes in it"),
+]
+DeviceMap = Annotated[Text | None, Field(description="as in transformers, such as auto")]
+
+
 class OperandKeys(BaseModel):
-    """One operand, or what all operands share. A local path is seen from the folder of the file."""
+    """What language models have as operands. A local path is seen from the folder of the file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    model: Annotated[
-        Text | None, Field(description="hub id, local folder, GGUF file, or package:NAME/FILE")
-    ] = None
+    model: Model = None
     adapter: Annotated[Text | None, Field(description="peft adapter: folder or hub id")] = None
-    revision: Annotated[Text | None, Field(description="branch, tag or commit of a hub model")] = None
+    revision: Revision = None
     system: Annotated[str | None, Field(description='system prompt; null sends none, "" an empty one')] = None
     template: Annotated[
         str | None, Field(description="text with {prompt}, or raw; null takes the tokenizer's chat template")
     ] = None
-    dtype: Annotated[
-        Literal["float32", "bfloat16", "float16", "float64"] | None,
-        Field(description="of the weights; null keeps the checkpoint's own where the device computes in it"),
-    ] = None
+    dtype: DType = None
     quantization: Annotated[Literal["4bit", "8bit"] | None, Field(description="by bitsandbytes")] = None
-    device_map: Annotated[Text | None, Field(description="as in transformers, such as auto")] = None
+    device_map: DeviceMap = None
     vocab: Annotated[
         Literal["common", "strict"],
         Field(description="common trims a longer vocabulary to the shared part, strict refuses to"),
     ] = "common"
+
+
+class LLMKeys(OperandKeys):
+    """A causal language model; keys that it doesn't give are those of `defaults`."""
+
+    kind: Annotated[Literal["llm"], Field(description="a causal language model")] = "llm"
+
+
+class RewardModelKeys(BaseModel):
+    """A sequence classification model of one output, for `guide` and `strength`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: Literal["reward_model"]
+    model: Text
+    template: Annotated[
+        Text | None, Field(description="text with {text}; null takes the tokenizer's chat template")
+    ] = None
+    revision: Revision = None
+    dtype: DType = None
+    device_map: DeviceMap = None
+
+
+class ClassifierKeys(BaseModel):
+    """A sequence classification model and one of its labels, for `guide` and `strength`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    kind: Literal["classifier"]
+    model: Text
+    label: Annotated[str | int, Field(description="a label's name, or its number")]
+    template: Annotated[Text, Field(description="text with {text}, the text generated so far")] = "{text}"
+    revision: Revision = None
+    dtype: DType = None
+    device_map: DeviceMap = None
+
+
+KINDS: dict[str, type[BaseModel]] = {
+    "llm": LLMKeys,
+    "classifier": ClassifierKeys,
+    "reward_model": RewardModelKeys,
+}
+
+
+def _kind(keys: Any) -> str:
+    kind = keys.get("kind", "llm") if isinstance(keys, dict) else getattr(keys, "kind", "llm")
+    return str(kind)
+
+
+Operand = Annotated[
+    Annotated[LLMKeys | None, Tag("llm")]
+    | Annotated[ClassifierKeys, Tag("classifier")]
+    | Annotated[RewardModelKeys, Tag("reward_model")],
+    Discriminator(_kind),
+]
 
 
 class SpecFile(BaseModel):
@@ -47,13 +106,17 @@ class SpecFile(BaseModel):
 
     formula: Annotated[str, Field(description="what to generate from, such as base + alpha*arm")]
     operands: Annotated[
-        dict[Name, OperandKeys | None],
+        dict[Name, Operand],
         Field(min_length=1, description="what the names in the formula stand for"),
     ]
-    defaults: Annotated[OperandKeys, Field(description="keys of every operand that doesn't give its own")] = (
-        OperandKeys()
-    )
+    defaults: Annotated[
+        OperandKeys, Field(description="keys of every language model that doesn't give its own")
+    ] = OperandKeys()
     params: Annotated[dict[Name, float], Field(description="values of the formula's parameters")] = {}
+    operators: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]],
+        Field(description="operators of one's own, as package.module:function"),
+    ] = []
     sampling: Annotated[Sampling, Field(description="generation options")] = Sampling()
 
 
@@ -78,7 +141,17 @@ def validated(document: YamlDocument) -> SpecFile:
 def _key(error: Any) -> Key:
     """The place of a pydantic error in the document; pydantic marks an error in a key by a last `[key]`."""
     location: Key = error["loc"]
+    if location[:1] == ("operands",) and len(location) > 2 and location[2] in KINDS:
+        location = (*location[:2], *location[3:])  # pydantic marks there which kind it took the operand for
     return location[:-1] if location and location[-1] == "[key]" else location
+
+
+def _owner(error: Any) -> type[BaseModel]:
+    """The model whose key an error is about."""
+    location: Key = error["loc"]
+    if location[0] == "operands":
+        return KINDS[str(location[2])]
+    return _OWNERS[str(location[0]) if len(location) > 1 else ""]
 
 
 def _explained(error: Any) -> tuple[str, str | None]:
@@ -86,9 +159,13 @@ def _explained(error: Any) -> tuple[str, str | None]:
     key, kind, value = _key(error), error["type"], error["input"]
     dotted = ".".join(map(str, key))
     if kind == "extra_forbidden":
-        known = _OWNERS[str(key[0]) if len(key) > 1 else ""].model_fields
+        known = _owner(error).model_fields
         close = nearest(str(key[-1]), known)
         return f"unknown key `{dotted}`", f"did you mean `{close}`?" if close else f"keys: {', '.join(known)}"
+    if kind == "union_tag_invalid":
+        return f"`{dotted}.kind` must be one of {', '.join(KINDS)} (it is {_shown(value['kind'])})", None
+    if kind == "string_pattern_mismatch" and key[0] == "operators":
+        return f"`{value}` is no operator of one's own", "write it as package.module:function"
     if kind == "missing":
         return f"the key `{dotted}` is missing", None
     if error["loc"][-1:] == ("[key]",):
@@ -106,7 +183,6 @@ def _explained(error: Any) -> tuple[str, str | None]:
 
 _OWNERS: dict[str, type[BaseModel]] = {
     "": SpecFile,
-    "operands": OperandKeys,
     "defaults": OperandKeys,
     "sampling": Sampling,
 }

@@ -79,6 +79,26 @@ def parse_yaml(text: str, source: str) -> YamlDocument:
     return YamlDocument(source, data, lines)
 
 
+def write_yaml(content: object) -> str:
+    """Plain data as YAML that `parse_yaml` reads back; texts of several lines are written as blocks."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text is quoted wherever another reading of it is possible."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        node = super().represent_str(data)
+        if "\n" in data:
+            node.style = "|"
+        elif _scalar(yaml.ScalarNode(_TEXT, data)) != data:
+            node.style = '"'
+        return node
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def _value(node: yaml.Node, key: Key, source: str, lines: dict[Key, int], around: frozenset[int]) -> object:
     """The node's plain value; notes the lines of what is inside. `around` holds the nodes it stands in."""
     line = node.start_mark.line + 1

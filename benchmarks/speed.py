@@ -82,7 +82,7 @@ class Peers:
         self.engine = Engine(
             Formula(" + ".join(weights), **dict(zip(names, self.llms, strict=True))), max_rows=64
         )
-        self.engine._end_ids = frozenset()  # rows of one length
+        self.engine._models.end_ids = frozenset()  # rows of one length
         longest = max(len(render(llm, load_tokenizer(llm), PROMPT)) for llm in self.llms)
         self.ids = torch.randint(100, 40_000, (1, longest), generator=torch.Generator().manual_seed(0))
 

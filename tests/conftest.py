@@ -220,6 +220,22 @@ def tiny_mamba(models_folder: Path) -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_classifier(models_folder: Path) -> str:
+    """BERT with the labels formal, casual and rude, 48 positions, and a tokenizer of its own."""
+    from tests.sequence_models import save_bert_classifier
+
+    return save_bert_classifier(models_folder / "tiny_classifier")
+
+
+@pytest.fixture(scope="session")
+def tiny_reward(models_folder: Path) -> str:
+    """A Llama reward model with the tokenizer of the tiny Llamas."""
+    from tests.sequence_models import save_llama_reward
+
+    return save_llama_reward(models_folder / "tiny_reward")
+
+
+@pytest.fixture(scope="session")
 def lora_a(models_folder: Path, tiny_llama: str) -> str:
     """Rank 4 on the query and value projections."""
     targets = ["q_proj", "v_proj"]

@@ -21,14 +21,19 @@ STAGES: dict[str, set[str]] = {
     "arith.yaml_document": {"grammar", "arith.errors"},
     "arith.spec_file": {"grammar", "arith.errors", "arith.runtime.options", "arith.yaml_document"},
     "arith.spec": {
-        "grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime",
-        "arith.runtime.options", "arith.spec_file", "arith.yaml_document",
+        "grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime.options",
+        "arith.spec_file", "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
     },
+    "arith.spec_operand": {
+        "grammar", "arith.errors", "arith.language", "arith.operands", "arith.spec_file",
+        "arith.yaml_document",
+    },
+    "arith.spec_operators": {"grammar", "arith.errors", "arith.language", "arith.yaml_document"},
     "arith.prompts_file": {"grammar", "arith.errors"},
     "arith.results_file": {"grammar", "arith.errors"},
     "arith.runtime": {
         "torch", "transformers", "peft", "grammar", "arith.errors", "arith.language", "arith.operands",
-        "arith.runtime.options",
+        "arith.runtime.options", "arith.spec",
     },
     "arith.cli": {
         "torch", "transformers", "grammar", "trainers", "arith.errors", "arith.language", "arith.operands",

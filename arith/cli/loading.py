@@ -28,10 +28,12 @@ def load(
     `end`: a token that ends the turn follows completions. Raises what the engine raises, and `PromptError`
     with the place of a line that can't be rendered or is too long for a context window.
     """
+    from arith.runtime import Engine
+
     say(str(plan_of(spec, device)))
     refuse_unreadable(spec, lines, end)
     say("loading the models ...")
-    engine = spec.engine(max_rows=max_rows, device=device)
+    engine = Engine(spec.formula(), max_rows=max_rows, device=device, sampling=spec.sampling)
     for note in engine.notes:
         say(note)
     return engine

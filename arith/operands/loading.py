@@ -89,11 +89,15 @@ def load_model(weights: Weights, device: torch.device) -> "PreTrainedModel":
     """
     from transformers import AutoModelForCausalLM
 
+    return load_as(AutoModelForCausalLM, "causal language model", weights, device)
+
+
+def load_as(auto_class: Any, kind: str, weights: Weights, device: torch.device) -> "PreTrainedModel":
+    """`load_model` for any of transformers' automatic classes; `kind` says in words what it loads."""
     dtype = resolve_dtype(weights, device)
     source, options = pretrained(weights.model, weights.revision)
-    loader: Any = AutoModelForCausalLM
     with reading("the model", weights.model):
-        model, report = loader.from_pretrained(
+        model, report = auto_class.from_pretrained(
             source,
             dtype=dtype,
             device_map=weights.device_map or {"": device},
@@ -104,8 +108,8 @@ def load_model(weights: Weights, device: torch.device) -> "PreTrainedModel":
     missing = sorted(report["missing_keys"])
     if missing:
         raise OperandError(
-            f"{weights.model} isn't a whole causal language model: its checkpoint lacks {len(missing)} "
-            f"of its tensors, the first being {missing[0]}"
+            f"{weights.model} isn't a whole {kind}: its checkpoint lacks {len(missing)} of its tensors, the "
+            f"first being {missing[0]}"
         )
     model.eval()
     model.requires_grad_(False)
@@ -171,4 +175,12 @@ def _generation_eos(model: str, revision: str | None) -> int | list[int] | None:
 def context_window(config: "PretrainedConfig") -> int | None:
     """The most positions the model was made for, or None for a model without such a limit."""
     window = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return window if isinstance(window, int) else None
+    return window if isinstance(window, int) and window > 0 else None  # XLNet says -1
+
+
+def depth(config: "PretrainedConfig") -> int:
+    """The number of the model's layers. Raises `OperandError` where the configuration doesn't tell it."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not isinstance(layers, int):
+        raise OperandError(f"the configuration of {config.name_or_path} doesn't tell its number of layers")
+    return layers

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ import torch
 
 from arith.operands.adapters import adapter_source
 from arith.operands.gguf import conversion_target
+from arith.operands.guide_operand import GuideOperand
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
 from arith.operands.loading import default_dtype, named_dtype, resolve_device
 from arith.operands.locate import locate
+from arith.operands.reward_model import RewardModel
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -32,6 +35,15 @@ class MemoryEstimate:
     dtype: torch.dtype
 
 
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A model on this machine: its configuration, its folder, and the dtype that it will have."""
+
+    config: "PretrainedConfig"
+    folder: Path
+    dtype: torch.dtype
+
+
 def estimate(
     weights: Weights, adapters: Sequence[str], device: torch.device | None = None
 ) -> MemoryEstimate | None:
@@ -39,19 +51,49 @@ def estimate(
 
     Never downloads and never loads weights. Raises `OperandError` for a local path that isn't there.
     """
+    from transformers import AutoModelForCausalLM
+
+    found = _checkpoint(weights, device)
+    adapter_folders = [folder for adapter in adapters if (folder := _adapter_folder_here(adapter))]
+    if found is None or len(adapter_folders) < len(adapters):
+        return None
+    model = _without_weights(AutoModelForCausalLM, weights, found)
+    adapter_bytes = sum(_adapter_weights(one) * found.dtype.itemsize for one in adapter_folders)
+    return MemoryEstimate(
+        weights_bytes=_weights_bytes(model, weights, found) + adapter_bytes,
+        kv_bytes_per_token=_kv_values(found.config) * found.dtype.itemsize,
+        dtype=found.dtype,
+    )
+
+
+def estimate_guide(operand: GuideOperand, device: torch.device | None = None) -> MemoryEstimate | None:
+    """`estimate` for a classifier or reward model.
+
+    A KV cache, one lane a row, is counted for every causal reward model: whether it keeps one depends on the
+    tokens of the formula too.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    found = _checkpoint(operand.weights, device)
+    if found is None:
+        return None
+    model = _without_weights(AutoModelForSequenceClassification, operand.weights, found)
+    cached = isinstance(operand, RewardModel) and "past_key_values" in signature(model.forward).parameters
+    return MemoryEstimate(
+        weights_bytes=_weights_bytes(model, operand.weights, found),
+        kv_bytes_per_token=_kv_values(found.config) * found.dtype.itemsize if cached else 0,
+        dtype=found.dtype,
+    )
+
+
+def _checkpoint(weights: Weights, device: torch.device | None) -> _Checkpoint | None:
     folder = _folder_here(weights.model, weights.revision)
-    adapter_folders = [found for adapter in adapters if (found := _adapter_folder_here(adapter))]
-    if folder is None or len(adapter_folders) < len(adapters):
+    if folder is None:
         return None
     config = _config_here(weights.model, folder)
     device = resolve_device(None) if device is None else device
     dtype = named_dtype(weights.dtype) if weights.dtype is not None else default_dtype(config, device)
-    adapter_bytes = sum(_adapter_weights(one) * dtype.itemsize for one in adapter_folders)
-    return MemoryEstimate(
-        weights_bytes=_weights_bytes(config, folder, weights, dtype) + adapter_bytes,
-        kv_bytes_per_token=_kv_values(config) * dtype.itemsize,
-        dtype=dtype,
-    )
+    return _Checkpoint(config, folder, dtype)
 
 
 def _folder_here(model: str, revision: str | None) -> Path | None:
@@ -104,15 +146,17 @@ def _adapter_weights(folder: Path) -> int:
     return sum(torch.Size(shape).numel() for shape in shapes)
 
 
-def _weights_bytes(config: "PretrainedConfig", folder: Path, weights: Weights, dtype: torch.dtype) -> int:
-    from transformers import AutoModelForCausalLM
+def _without_weights(builder: Any, weights: Weights, found: _Checkpoint) -> Any:
+    """The model on the meta device: its parameters take no memory."""
+    with reading("the architecture", weights.model), torch.device("meta"):
+        return builder.from_config(copy.deepcopy(found.config), dtype=found.dtype, trust_remote_code=False)
 
-    if getattr(config, "quantization_config", None) is not None and (folder / "config.json").is_file():
+
+def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint) -> int:
+    folder, dtype = found.folder, found.dtype
+    if getattr(found.config, "quantization_config", None) is not None and (folder / "config.json").is_file():
         # Only the checkpoint knows how its own quantisation packs weights.
         return sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
-    builder: Any = AutoModelForCausalLM
-    with reading("the architecture", weights.model), torch.device("meta"):
-        model = builder.from_config(copy.deepcopy(config), dtype=dtype, trust_remote_code=False)
     packed: set[int] = set()
     if weights.quantization is not None:
         head = model.get_output_embeddings()

@@ -1,7 +1,7 @@
 """Prompts as an operand's model reads them: templates filled in, chats laid out, text made into token ids."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from arith.errors import OperandError, PromptError
 from arith.operands.llm import FIELD, LLM, RAW
@@ -14,6 +14,10 @@ Prompt = str | Sequence[Message] | Mapping[str, object]
 
 _ROLES = ("system", "user", "assistant")
 _REPLY = "arith-reply-marker"
+_OWN_TEMPLATE = (
+    'give the operand a `template` with {prompt} (and {system}), such as "User: {prompt}\\nAssistant:", '
+    "or `template: raw`"
+)
 
 
 def render(
@@ -27,14 +31,14 @@ def render(
     the tokenizer has no chat template and the operand names none.
     """
     where = "" if place is None else f"{place}: "
-    fields = _fields(prompt, where)
-    system = None if operand.system is None else _fill(operand.system, fields, "`system`", where)
+    fields = prompt_fields(prompt, where)
+    system = None if operand.system is None else fill(operand.system, fields, "`system`", where)
     if operand.template is None:
-        return _chat_ids(operand, tokenizer, _messages(fields["prompt"], system, where), where)
-    text = _single_text(fields["prompt"], operand.template, where)
+        return _chat_ids(operand, tokenizer, messages_of(fields["prompt"], system, where), where)
+    text = single_text(fields["prompt"], where, raw=operand.template == RAW)
     if operand.template != RAW:
         own = {"prompt": text} if system is None else {"prompt": text, "system": system}
-        text = _fill(operand.template, {**fields, **own}, "the template", where)
+        text = fill(operand.template, {**fields, **own}, "the template", where)
     return _checked(_single_bos(tokenizer, _encode(tokenizer, text, special=True)), where)
 
 
@@ -52,8 +56,9 @@ def turn_end(operand: LLM, tokenizer: "PreTrainedTokenizerBase", end_ids: Iterab
     if operand.template is None:
         system = [] if operand.system is None else [{"role": "system", "content": operand.system}]
         turns = [*system, {"role": "user", "content": "?"}, {"role": "assistant", "content": _REPLY}]
-        _, written, closing = _laid_out(operand, tokenizer, turns, "", go_on=False).rpartition(_REPLY)
-        special = end_ids.union(_special_ids(tokenizer))
+        chat = laid_out(operand.model, tokenizer, turns, "", go_on=False, fix=_OWN_TEMPLATE)
+        _, written, closing = chat.rpartition(_REPLY)
+        special = end_ids.union(special_ids(tokenizer))
         for token in _encode(tokenizer, closing, special=False) if written else []:
             if token in special:
                 return token
@@ -65,7 +70,8 @@ def turn_end(operand: LLM, tokenizer: "PreTrainedTokenizerBase", end_ids: Iterab
     return min(end_ids)
 
 
-def _fields(prompt: object, where: str) -> Mapping[str, object]:
+def prompt_fields(prompt: object, where: str) -> Mapping[str, object]:
+    """The fields of a prompt, `prompt` among them. Raises `PromptError`, led by `where`."""
     if isinstance(prompt, str) or (isinstance(prompt, Sequence) and not isinstance(prompt, bytes)):
         return {"prompt": prompt}
     if not isinstance(prompt, Mapping):
@@ -76,8 +82,12 @@ def _fields(prompt: object, where: str) -> Mapping[str, object]:
     return prompt
 
 
-def _fill(pattern: str, fields: Mapping[str, object], what: str, where: str) -> str:
-    """`pattern` with every `{name}` replaced, in one pass: braces inside the values stay as they are."""
+def fill(pattern: str, fields: Mapping[str, object], what: str, where: str) -> str:
+    """`pattern` with every `{name}` replaced, in one pass: braces inside the values stay as they are.
+
+    Raises `PromptError`, led by `where` and naming the pattern as `what`, for a field that is missing or no
+    text.
+    """
     pieces = []
     end = 0
     for match in FIELD.finditer(pattern):
@@ -95,7 +105,7 @@ def _fill(pattern: str, fields: Mapping[str, object], what: str, where: str) -> 
     return "".join([*pieces, pattern[end:]])
 
 
-def _messages(content: object, system: str | None, where: str) -> list[dict[str, str]]:
+def messages_of(content: object, system: str | None, where: str) -> list[dict[str, str]]:
     """The chat to lay out; the operand's system prompt takes the place of one that the chat brings along."""
     if isinstance(content, str):
         messages = [{"role": "user", "content": content}]
@@ -128,13 +138,14 @@ def _checked_messages(content: object, where: str) -> list[dict[str, str]]:
     return [dict(message) for message in content]
 
 
-def _single_text(content: object, template: str, where: str) -> str:
+def single_text(content: object, where: str, *, raw: bool = False) -> str:
+    """The text of a prompt that is no chat, or a chat of one user message. `PromptError` for others."""
     if isinstance(content, str):
         return content
     messages = _checked_messages(content, where)
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]["content"]
-    kind = "`raw`" if template == RAW else "a template written as text"
+    kind = "`raw`" if raw else "a template written as text"
     raise PromptError(
         f"{where}{kind} has room for one user message, not for a chat of {len(messages)} messages",
         "leave `template` out to use the tokenizer's chat template, or write the turns into the prompt",
@@ -144,27 +155,29 @@ def _single_text(content: object, template: str, where: str) -> str:
 def _chat_ids(
     operand: LLM, tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, str]], where: str
 ) -> list[int]:
-    text = _laid_out(operand, tokenizer, messages, where, go_on=True)
+    text = laid_out(operand.model, tokenizer, messages, where, go_on=True, fix=_OWN_TEMPLATE)
     # The template has written the special tokens, a BOS included.
     return _checked(_single_bos(tokenizer, _encode(tokenizer, text, special=False)), where)
 
 
-def _laid_out(
-    operand: LLM,
+def laid_out(
+    model: str,
     tokenizer: "PreTrainedTokenizerBase",
     messages: list[dict[str, str]],
     where: str,
     *,
     go_on: bool,
+    fix: str,
 ) -> str:
-    """The chat as text; with `go_on` open for an answer, or for the rest of a last assistant message."""
+    """The chat as text; with `go_on` open for an answer, or for the rest of a last assistant message.
+
+    Raises `OperandError` where the tokenizer of `model` has no chat template and `PromptError` where that
+    refuses the messages; `fix` says what to do then.
+    """
     from jinja2 import TemplateError
 
     if not tokenizer.chat_template:
-        raise OperandError(
-            f"the tokenizer of {operand.model} has no chat template",
-            'give the operand `template: raw`, or a text with {prompt} such as "User: {prompt}\\nAssistant:"',
-        )
+        raise OperandError(f"the tokenizer of {model} has no chat template", fix)
     unfinished = messages[-1]["role"] == "assistant"
     try:
         text = tokenizer.apply_chat_template(
@@ -175,20 +188,16 @@ def _laid_out(
         )
     except (TemplateError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        _refused(operand, messages, reason, where)
+        roles = ", ".join(message["role"] for message in messages)
+        raise PromptError(
+            f"{where}the chat template of {model} refuses the messages ({roles}): {reason}", fix
+        ) from None
     assert isinstance(text, str)
     return text
 
 
-def _refused(operand: LLM, messages: list[dict[str, str]], reason: str, where: str) -> NoReturn:
-    roles = ", ".join(message["role"] for message in messages)
-    raise PromptError(
-        f"{where}the chat template of {operand.model} refuses the messages ({roles}): {reason}",
-        "write a `template` with {prompt} (and {system}) for this operand",
-    ) from None
-
-
-def _special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+def special_ids(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
+    """The ids of special tokens, which decoding leaves out when asked to."""
     added = tokenizer.added_tokens_decoder
     return {index for index, token in added.items() if token.special}.union(tokenizer.all_special_ids)
 

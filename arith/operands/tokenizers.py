@@ -1,10 +1,9 @@
 """The tokenizer of an operand."""
 
 import functools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from arith.operands.hub import reading
-from arith.operands.llm import LLM
 from arith.operands.locate import canonical
 from arith.operands.source import pretrained
 
@@ -12,7 +11,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_tokenizer(operand: LLM) -> "PreTrainedTokenizerBase":
+class OfModel(Protocol):
+    """Whatever is declared by a model and a revision of it."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
+
+
+def load_tokenizer(operand: OfModel) -> "PreTrainedTokenizerBase":
     """The tokenizer of the operand's model, loaded once. Raises `OperandError` if it can't be read."""
     return _load(canonical(operand.model), operand.revision)
 

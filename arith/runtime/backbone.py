@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
 from arith.runtime.backbone_stats import BackboneStats
+from arith.runtime.early import EarlyExits
 from arith.runtime.lane import Lane, LaneRequest
 from arith.runtime.lora import LaneAdapters, mix_adapters
 from arith.runtime.masks import MaskLayout, mask_layout
@@ -42,6 +43,11 @@ class Backbone(Protocol):
         """One more token for each lane (int64 `[n]` on `device`); logits `[n, vocabulary]` in their order."""
         ...
 
+    def early_logits(self, lanes: Sequence[Lane], exit: int) -> list[Tensor]:
+        """The logits `[keep, vocabulary]` which each lane's last `open` or `step` would have given, had the
+        model no layers after layer `exit` (0: none at all). Open lanes only, and exits it was made for."""
+        ...
+
     def close(self, lanes: Sequence[Lane]) -> None:
         """End the lanes."""
         ...
@@ -51,25 +57,32 @@ class Backbone(Protocol):
         ...
 
 
-def make_backbone(model: PreTrainedModel, adapters: Sequence[str], vocabulary: int) -> Backbone:
+def make_backbone(
+    model: PreTrainedModel, adapters: Sequence[str], vocabulary: int, exits: Sequence[int] = ()
+) -> Backbone:
     """A backbone over `model`, which it changes and owns from now on, with `adapters` attached.
 
     Logits are cut to the first `vocabulary` tokens. An adapter which can't share a forward has to be the only
-    one; all lanes then use it. Raises `OperandError` for an encoder-decoder, and for adapters that don't fit.
+    one; all lanes then use it. `exits` are the layers for `early_logits`: 0 (the embeddings) up to the number
+    of layers. Raises `OperandError` for an encoder-decoder, for adapters that don't fit, and for exits which
+    the model lacks.
     """
     if model.config.is_encoder_decoder:
         kind = f"{model.name_or_path} ({model.config.model_type})"
         raise OperandError(f"{kind} is an encoder-decoder", "operands are causal language models")
     adapters = list(dict.fromkeys(adapters))
     lanes = _with_adapters(model, adapters)
+    early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)
     if isinstance(layout, str):
-        return RecomputeBackbone(model, vocabulary, lanes, slower=layout)
-    slots = SlotBackbone(model, vocabulary, layout, lanes)
-    plain = RecomputeBackbone(model, vocabulary, lanes, slower="a trial")
+        return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
+    slots = SlotBackbone(model, vocabulary, layout, lanes, early)
+    plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="a trial")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)
-    return slots if reason is None else RecomputeBackbone(model, vocabulary, lanes, slower=reason)
+    if reason is None:
+        return slots
+    return RecomputeBackbone(model, vocabulary, lanes, early, slower=reason)
 
 
 def _with_adapters(model: PreTrainedModel, adapters: list[str]) -> LaneAdapters:

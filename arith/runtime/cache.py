@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -125,6 +126,15 @@ class SlotCache(Cache):
         larger = self._empty(store)
         larger[: store.shape[0], : store.shape[1]] = store
         return larger
+
+
+def slot_rows(slots: list[int], at: Tensor) -> slice | Tensor:
+    """The slots as a slice, which reads them without a copy, where they are evenly spaced and ascending; else
+    `at`, which holds the same as a tensor."""
+    stride = slots[1] - slots[0] if len(slots) > 1 else 1
+    if stride > 0 and all(right - left == stride for left, right in pairwise(slots)):
+        return slice(slots[0], slots[-1] + 1, stride)
+    return at
 
 
 def _write_and_read(store: Tensor, states: Tensor, placement: Placement) -> Tensor:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -11,20 +12,16 @@ from torch import Tensor
 
 from arith.errors import OptionError
 from arith.language import Formula
-from arith.operands.llm import LLM
-from arith.operands.loading import context_window, end_ids, load_config, load_model, resolve_device
-from arith.operands.tokenizers import load_tokenizer
-from arith.operands.vocabulary import Member, common_vocabulary
-from arith.runtime.backbone import Backbone, make_backbone
-from arith.runtime.fusion import Fusion
+from arith.operands.loading import resolve_device
 from arith.runtime.generation import Ending, Generation
+from arith.runtime.models import Models
 from arith.runtime.options import Sampling
-from arith.runtime.plan import Plan, free_memory
+from arith.runtime.plan import free_memory
 from arith.runtime.processors import Processors
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
-from arith.runtime.scoring import fuse_positions, score, teacher_forced
+from arith.runtime.scoring import RowLogits, next_log_probs, score, teacher_forced
 from arith.runtime.stats import EngineStats
 from arith.runtime.stopping import Criteria, StopStrings
 from arith.runtime.text import TextDecoder
@@ -35,6 +32,8 @@ if TYPE_CHECKING:
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
 LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are scored together
 
+SPEC_NAME = "spec.yaml"
+
 Measured = TypeVar("Measured")
 
 
@@ -43,48 +42,66 @@ class Engine:
 
     `formula` is an operand, an expression of operands, or a bound `Formula`. Its models are loaded at once:
     each distinct set of weights one time, on `device` (cuda, mps or cpu, the best one when None). `max_rows`
-    bounds the sequences in flight; when None it follows from the memory. Raises `FormulaError`,
-    `OperandError` or `PlanError` before loading whatever can be known before.
+    bounds the sequences in flight; when None it follows from the memory. `sampling` are the options of calls
+    that don't give their own. Raises `FormulaError`, `OperandError` or `PlanError` before loading whatever
+    can be known before.
     """
 
-    def __init__(self, formula: Any, *, max_rows: int | None = None, device: str | None = None):
+    def __init__(
+        self,
+        formula: Any,
+        *,
+        max_rows: int | None = None,
+        device: str | None = None,
+        sampling: Sampling | Mapping[str, Any] | None = None,
+    ):
         if max_rows is not None and (
             not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1
         ):
             raise OptionError(f"max_rows is {max_rows!r}: it has to be a whole number of at least 1")
+        self.sampling = sampling if isinstance(sampling, Sampling) else Sampling.of(dict(sampling or {}))
         self.formula = Formula.of(formula)
-        self.operands: dict[str, LLM] = self.formula.bound_operands()
         self.device = resolve_device(device)
-        self.plan = Plan.of(self.operands, self.device, download=True)
-        distinct = dict.fromkeys(self.operands.values())
-        self._windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
-        self._end_ids = frozenset(token for operand in distinct for token in end_ids(operand))
-        members = {
-            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
-            for name, o in self.operands.items()
-        }
-        vocabulary = common_vocabulary(members)
-        self.plan.refuse_if_impossible()
-        self._max_rows = max_rows
-        self._backbones: dict[LLM, Backbone] = {}
-        for planned in self.plan.backbones:
-            model = load_model(planned.weights, self.device)
-            backbone = make_backbone(model, planned.adapters, vocabulary.size)
-            self._backbones.update((operand, backbone) for _, operand in planned.lanes)
-        slower = {backbone.name: backbone.slower for backbone in self._backbones.values() if backbone.slower}
-        self.notes = (
-            *vocabulary.notes,
-            *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in slower.items()),
+        self._models = Models(self.formula, self.device)
+        self.operands = self._models.operands
+        self.plan = self._models.plan
+        self.notes = self._models.notes
+        self._rows = RowMaker(
+            self.formula, self.operands, self._models.windows, self._models.fusion.vocabulary
         )
-        self._rows = RowMaker(self.formula, self.operands, self._windows, vocabulary.size)
-        self._fusion = Fusion(self.formula, self.operands, vocabulary.size, self.device)
-        self.stats = EngineStats(self.plan, self._backbones)
+        self._max_rows = max_rows
+        self.stats = EngineStats(self.plan, self._models.backbones)
         self._busy = threading.Lock()
+
+    @classmethod
+    def load(cls, path: str | Path, *, max_rows: int | None = None, device: str | None = None) -> "Engine":
+        """The engine of a specification: a YAML file, or a folder that `save` wrote."""
+        from arith.spec import Spec
+
+        file = Path(path)
+        spec = Spec.load(file / SPEC_NAME if file.is_dir() else file)
+        return cls(spec.formula(), max_rows=max_rows, device=device, sampling=spec.sampling)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the formula, its operands, parameter values and sampling to `spec.yaml` in the folder, and
+        nothing else. Raises `SpecError` for an operator of one's own that can't be named by an import
+        path."""
+        from arith.spec import Spec
+
+        bound = self.formula.bound_operands()
+        params = {name: v for name, v in self.formula.bindings.items() if name in self.formula.parameters}
+        spec = Spec(SPEC_NAME, str(self.formula), bound, params, self.sampling)
+        text = spec.dump()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / SPEC_NAME).write_text(text, encoding="utf-8")
+
+    def _options(self, given: Mapping[str, Any]) -> Sampling:
+        return Sampling.of({**self.sampling.model_dump(exclude_unset=True), **given})
 
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The first operand's tokenizer, which writes the text of results."""
-        return load_tokenizer(next(iter(self.operands.values())))
+        return self._models.tokenizer
 
     def generate(
         self,
@@ -103,7 +120,7 @@ class Engine:
         params: a dict of parameter values, or one such dict for each prompt.
         logits_processor, stopping_criteria, streamer: transformers' objects; a streamer takes one row.
         sampling: the options of `Sampling`, under transformers' names (`max_new_tokens`, `temperature`,
-            `top_p`, `seed`, …).
+            `top_p`, `seed`, …); those left out are the engine's own.
         """
         found = self.as_completed(
             prompts,
@@ -128,7 +145,7 @@ class Engine:
     ) -> Iterator[Result]:
         """Like `generate`, but yields each result when its row ends. `places` are what errors call the
         prompts."""
-        options = Sampling.of(sampling)
+        options = self._options(sampling)
         generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
         if streamer is not None and len(generation.waiting) > 1:
             raise OptionError(
@@ -145,7 +162,7 @@ class Engine:
                     if streamer is not None:
                         streamer.put(torch.tensor([row.tokens[-1]]))
                     if row.finish_reason is not None:
-                        yield self._result(row, sampling)
+                        yield row.result(sampling.seed, self.tokenizer)
         if streamer is not None:
             streamer.end()
 
@@ -161,7 +178,7 @@ class Engine:
     ) -> Iterator[Piece]:
         """Like `as_completed`, but yields each row's text in pieces as it comes; a row's last piece has its
         `result`."""
-        options = Sampling.of(sampling)
+        options = self._options(sampling)
         generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
         return self._pieces(generation, options)
 
@@ -176,7 +193,8 @@ class Engine:
                         yield Piece(row.index, row.sample, text, [token])
                     else:
                         text += decoders.pop(row).flush()
-                        yield Piece(row.index, row.sample, text, [token], self._result(row, sampling))
+                        result = row.result(sampling.seed, self.tokenizer)
+                        yield Piece(row.index, row.sample, text, [token], result)
 
     def score(
         self,
@@ -193,18 +211,15 @@ class Engine:
         the turn. `places` are what errors call the prompts.
         """
         rows = self._rows.to_score(prompts, completions, params, end=end, behind=False, places=places)
-        return self._teacher_forced(rows, partial(score, self._fusion), keep_last=False)
+        return self._teacher_forced(rows, partial(score, self._models.fusion), behind=False)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
         text, or a list of token ids; either may be empty)."""
         rows = self._rows.to_score(prompts, continuations, params, end=False, behind=True)
 
-        def behind(row: Row, logits: Mapping[LLM, Tensor]) -> Tensor:
-            return fuse_positions(self._fusion, row, logits, len(row.tokens), 1).log_probs
-
-        found = self._teacher_forced(rows, behind, keep_last=True)
-        return torch.cat(found) if found else torch.empty(0, self._fusion.vocabulary)
+        found = self._teacher_forced(rows, partial(next_log_probs, self._models.fusion), behind=True)
+        return torch.cat(found) if found else torch.empty(0, self._models.fusion.vocabulary)
 
     def _generation(
         self,
@@ -218,12 +233,12 @@ class Engine:
         """A generation that is checked and rendered, but has run nothing."""
         rows = self._rows.to_generate(prompts, params, sampling.num_return_sequences, sampling.seed, places)
         return Generation(
-            self._fusion,
-            self._backbones,
+            self._models.fusion,
+            self._models.backbones,
             rows,
             sampling,
             Processors(sampling, logits_processor, sampling.greedy),
-            Ending(self._end_ids, Criteria(stopping_criteria), self._windows),
+            Ending(self._models.end_ids, Criteria(stopping_criteria), self._models.windows),
             {
                 row: StopStrings(sampling.stop_strings, self.tokenizer)
                 for row in rows
@@ -238,41 +253,23 @@ class Engine:
         longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
         return self.plan.rows_that_fit(longest + new_tokens, MOST_ROWS.get(self.device.type, 32))
 
-    def _result(self, row: Row, sampling: Sampling) -> Result:
-        assert row.finish_reason is not None
-        timings = {
-            "queued": row.started - row.queued,
-            "prefill": row.prefilled - row.started,
-            "decode": row.ended - row.prefilled,
-        }
-        text = self.tokenizer.decode(row.tokens, skip_special_tokens=True)
-        assert isinstance(text, str)
-        return Result(
-            index=row.index,
-            sample=row.sample,
-            prompt=row.prompt,
-            seed=sampling.seed,
-            text=text,
-            token_ids=row.tokens,
-            finish_reason=row.finish_reason,
-            logprobs=row.logprobs,
-            timings=timings,
-        )
-
     def _teacher_forced(
-        self, rows: Sequence[Row], measure: Callable[[Row, Mapping[LLM, Tensor]], Measured], keep_last: bool
+        self, rows: Sequence[Row], measure: Callable[[Row, RowLogits], Measured], *, behind: bool
     ) -> list[Measured]:
         """What `measure` makes of each row and its logits."""
         longest = max((len(row.tokens) for row in rows), default=0)
-        positions = 1 if keep_last else max(longest, 1)
-        logits_bytes = 4 * positions * self._fusion.vocabulary * len(self._backbones)
+        positions = 1 if behind else max(longest, 1)
+        models = self._models
+        logits_bytes = 4 * positions * models.fusion.vocabulary * len(models.backbones)
         with_logits = int(LOGITS_SHARE * free_memory(self.device) // logits_bytes)
         together = max(1, min(self._rows_at_once(rows, longest), with_logits))
         with self._at_work():
             return [
                 measure(row, logits)
                 for start in range(0, len(rows), together)
-                for row, logits in teacher_forced(self._backbones, rows[start : start + together], keep_last)
+                for row, logits in teacher_forced(
+                    models.fusion, models.backbones, rows[start : start + together], behind
+                )
             ]
 
     @contextmanager
@@ -283,6 +280,5 @@ class Engine:
         try:
             yield
         finally:
-            for backbone in dict.fromkeys(self._backbones.values()):
-                backbone.reset()
+            self._models.reset()
             self._busy.release()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from arith.operands.llm import LLM
+from arith.runtime.answers import Leaf
 from arith.runtime.backbone import Backbone
 from arith.runtime.fusion import Fused, Fusion
 from arith.runtime.lane import LaneRequest
@@ -19,7 +20,7 @@ from arith.runtime.row import Row
 from arith.runtime.sampler import choose
 from arith.runtime.stopping import Criteria, StopStrings
 
-LaneLogits = Mapping[LLM, tuple[Sequence[int], Tensor]]
+LaneLogits = Mapping[Leaf, tuple[Sequence[int], Tensor]]
 RunLanes = Callable[[Backbone, Sequence[tuple[Row, LLM]]], Tensor]
 
 
@@ -48,6 +49,7 @@ class Generation:
         max_rows: int,
     ):
         self.fusion = fusion
+        self.exits = fusion.exits
         self.grouped: dict[Backbone, list[LLM]] = {}
         for operand, backbone in backbones.items():
             self.grouped.setdefault(backbone, []).append(operand)
@@ -92,22 +94,22 @@ class Generation:
 
     def run_lanes(self, rows: Sequence[Row], run: RunLanes) -> LaneLogits:
         """For each operand the rows that need it, and their logits: the lanes of a backbone run together."""
-        logits: dict[LLM, tuple[Sequence[int], Tensor]] = {}
+        logits: dict[Leaf, tuple[Sequence[int], Tensor]] = {}
         for backbone, operands in self.grouped.items():
-            chosen = [
-                [number for number, row in enumerate(rows) if operand in row.needed] for operand in operands
-            ]
-            lanes = [
-                (rows[number], operand)
-                for operand, some in zip(operands, chosen, strict=True)
-                for number in some
-            ]
+            chosen = {
+                operand: [number for number, row in enumerate(rows) if operand in row.needed]
+                for operand in operands
+            }
+            lanes = [(rows[number], operand) for operand, some in chosen.items() for number in some]
             if not lanes:
                 continue
-            parts = torch.split_with_sizes(run(backbone, lanes), [len(some) for some in chosen])
-            logits.update(
-                {o: (some, part) for o, some, part in zip(operands, chosen, parts, strict=True) if some}
-            )
+            parts = torch.split_with_sizes(run(backbone, lanes), [len(some) for some in chosen.values()])
+            for (operand, some), part in zip(chosen.items(), parts, strict=True):
+                if some:
+                    logits[operand, None] = (some, part)
+                for k in self.exits.get(operand, ()) if some else ():
+                    early = backbone.early_logits([rows[number].lanes[operand] for number in some], k)
+                    logits[operand, k] = (some, torch.cat(early))
         return logits
 
     @staticmethod

@@ -1,10 +1,14 @@
 """Logits at chosen positions only: the output layer is the dearest one for a long prompt."""
 
+import inspect
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+# What model code raises that expects inputs, outputs or a cache of another kind.
+MISFITS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 def logits_at(model: PreTrainedModel, columns: Tensor | None, **inputs: Any) -> Tensor:
@@ -23,23 +27,37 @@ def logits_at(model: PreTrainedModel, columns: Tensor | None, **inputs: Any) -> 
             return None
         selected = True
         hidden = arguments[0]
-        return (_take(hidden, columns), *arguments[1:])
+        return (at_columns(hidden, columns), *arguments[1:])
 
     head: torch.nn.Module | None = cast(Any, model).get_output_embeddings()
     if head is None:
-        return _take(_run(model, inputs), columns)
+        return at_columns(_run(model, inputs), columns)
     handle = head.register_forward_pre_hook(select)
     try:
         logits = _run(model, inputs)
     finally:
         handle.remove()
-    return logits if selected else _take(logits, columns)
+    return logits if selected else at_columns(logits, columns)
+
+
+def at_columns(states: Tensor, columns: Tensor) -> Tensor:
+    """The states `[rows, tokens, ...]` at `columns` `[rows, n]`."""
+    return torch.take_along_dim(states, columns.to(states.device)[..., None], dim=1)
+
+
+def without_cache(model: PreTrainedModel) -> dict[str, Any]:
+    """The inputs that keep a forward of the model from making a cache of its own."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether logits that were computed in two ways differ by no more than rounding."""
+    exact = expected.dtype in (torch.float32, torch.float64)
+    difference = (found - expected).float().square().mean().sqrt()
+    spread = expected.float().std()
+    return bool(difference <= (1e-3 if exact else 0.1) * spread + 1e-6)
 
 
 def _run(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     logits: Tensor = model(**inputs).logits
     return logits
-
-
-def _take(states: Tensor, columns: Tensor) -> Tensor:
-    return torch.take_along_dim(states, columns.to(states.device)[..., None], dim=1)

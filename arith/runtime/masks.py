@@ -25,14 +25,33 @@ class MaskLayout:
         They are 0 where a token sees a position, and the lowest number of `dtype` where it doesn't: eager
         attention takes no other kind, and torch's own would convert any other anew in every layer.
         """
-        # CUDA kernels take rows of aligned length as they are, and copy others in every layer.
-        columns = torch.arange(-(-length // _ALIGNMENT) * _ALIGNMENT, device=positions.device)
+        columns = _columns(length, positions.device)
+        return self._masks(columns <= positions[:, None, :, None], columns, positions, length, dtype)
+
+    def build_leaves(
+        self, cells: Tensor, stems: Tensor, length: int, dtype: torch.dtype
+    ) -> Tensor | dict[str, Tensor]:
+        """Like `build`, for tokens at `cells` `[rows, tokens]`, of which those from `stems` `[rows]` on are
+        leaves.
+
+        A row's cells before its stem's end are positions. Those behind are alternatives for the one position
+        that follows: each sees the stem and itself.
+        """
+        columns = _columns(length, cells.device)
+        ends = stems[:, None, None, None]
+        own = cells[:, None, :, None]
+        visible = (columns <= own) & (columns < ends) | (columns == own)
+        return self._masks(visible, columns, cells.minimum(stems[:, None]), length, dtype)
+
+    def _masks(
+        self, visible: Tensor, columns: Tensor, positions: Tensor, length: int, dtype: torch.dtype
+    ) -> Tensor | dict[str, Tensor]:
         by_window: dict[int | None, Tensor] = {}
         for window in self.windows.values():
-            visible = columns <= positions[:, None, :, None]
+            seen = visible
             if window is not None and window < length:
-                visible &= columns > positions[:, None, :, None] - window
-            by_window[window] = _additive(visible, dtype)[..., :length]
+                seen = visible & (columns > positions[:, None, :, None] - window)
+            by_window[window] = _additive(seen, dtype)[..., :length]
         if len(by_window) == 1:
             return by_window.popitem()[1]
         return {kind: by_window[window] for kind, window in self.windows.items()}
@@ -57,6 +76,12 @@ def mask_layout(config: PretrainedConfig) -> MaskLayout | str:
         return "its attention windows differ from layer to layer"
     windows = {kind: window if kind == SLIDING else None for kind in sorted(kinds)}
     return MaskLayout(windows)
+
+
+def _columns(length: int, device: torch.device) -> Tensor:
+    """At least `length` of them: CUDA kernels take rows of aligned length as they are, and copy others in
+    every layer."""
+    return torch.arange(-(-length // _ALIGNMENT) * _ALIGNMENT, device=device)
 
 
 def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

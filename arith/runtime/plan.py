@@ -9,8 +9,9 @@ import torch
 
 from arith.errors import PlanError
 from arith.operands.adapters import unmixable
+from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM, Weights
-from arith.operands.memory import MemoryEstimate, estimate
+from arith.operands.memory import MemoryEstimate, estimate, estimate_guide
 from grammar.errors import FormulaError
 
 MEBIBYTE = 2**20
@@ -34,26 +35,42 @@ class BackbonePlan:
 
 
 @dataclass(frozen=True)
+class GuidePlan:
+    """One loaded classifier or reward model, and the names of the operands that share it."""
+
+    weights: Weights
+    names: tuple[str, ...]
+    memory: MemoryEstimate | None  # None: not on this machine
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The backbones of a formula on one device. Printed, it is what a user wants to know before loading."""
+    """What a formula runs on one device. Printed, it is what a user wants to know before loading."""
 
     device: torch.device
     backbones: tuple[BackbonePlan, ...]
+    guides: tuple[GuidePlan, ...] = ()
 
     @classmethod
-    def of(cls, operands: Mapping[str, LLM], device: torch.device, *, download: bool = False) -> "Plan":
+    def of(
+        cls, operands: Mapping[str, LLM | GuideOperand], device: torch.device, *, download: bool = False
+    ) -> "Plan":
         """The plan for operands by name. Operands that are equal share their lanes, under the first name.
 
         With `download` the configurations of adapters may be fetched; without it an adapter that isn't on
         this machine is taken to be an ordinary LoRA.
         """
         names: dict[LLM, str] = {}
+        guides: dict[Weights, list[tuple[str, GuideOperand]]] = {}
         for name, operand in operands.items():
-            if not isinstance(operand, LLM):
+            if isinstance(operand, GuideOperand):
+                guides.setdefault(operand.weights, []).append((name, operand))
+            elif isinstance(operand, LLM):
+                names.setdefault(operand, name)
+            else:
                 raise FormulaError(
                     f"`{name}` is bound to {operand!r}, which is no operand that the engine can run"
                 )
-            names.setdefault(operand, name)
         groups: dict[tuple[Weights, str | None], list[tuple[str, LLM]]] = {}
         memory = {
             name: estimate(operand.weights, _adapters(operand), device) for operand, name in names.items()
@@ -62,13 +79,18 @@ class Plan:
             adapter = operand.adapter if download or memory[name] is not None else None
             alone = adapter if adapter is not None and unmixable(adapter) is not None else None
             groups.setdefault((operand.weights, alone), []).append((name, operand))
-        return cls(device, tuple(_backbone(key, lanes, device) for key, lanes in groups.items()))
+        return cls(
+            device,
+            tuple(_backbone(key, lanes, device) for key, lanes in groups.items()),
+            tuple(_guide(weights, named, device) for weights, named in guides.items()),
+        )
 
     def refuse_if_impossible(self) -> None:
         """Raises `PlanError` with the figures where the weights alone exceed the memory that is free."""
-        needed = sum(one.memory.weights_bytes for one in self.backbones if one.memory is not None)
+        resident: list[BackbonePlan | GuidePlan] = [*self.backbones, *self.guides]
+        needed = sum(one.memory.weights_bytes for one in resident if one.memory is not None)
         free = free_memory(self.device)
-        if any(one.weights.device_map for one in self.backbones) or needed <= free:
+        if any(one.weights.device_map for one in resident) or needed <= free:
             return
         figures = f"{needed / MEBIBYTE:,.0f} MiB and {self.device} has {free / MEBIBYTE:,.0f} MiB free"
         raise PlanError(
@@ -78,10 +100,12 @@ class Plan:
 
     def rows_that_fit(self, tokens_per_lane: int, wanted: int) -> int:
         """How many rows of that length have room for their KV cache, at least 1 and at most `wanted`."""
+        lanes = [(one.memory, len(one.lanes)) for one in self.backbones]
+        lanes += [(one.memory, 1) for one in self.guides]
         each = sum(
-            one.memory.kv_bytes_per_token * tokens_per_lane * len(one.lanes)
-            for one in self.backbones
-            if one.memory is not None
+            memory.kv_bytes_per_token * tokens_per_lane * count
+            for memory, count in lanes
+            if memory is not None
         )
         # A quarter is left to activations, logits, and the copy that a growing cache makes of itself.
         return max(1, min(wanted, int(0.75 * free_memory(self.device) // max(each, 1))))
@@ -92,18 +116,26 @@ class Plan:
             lanes = ", ".join(
                 name if operand.adapter is None else f"{name}+adapter" for name, operand in one.lanes
             )
-            said = "not on this machine, so its memory is not known"
-            if one.memory is not None:
-                dtype = str(one.memory.dtype).removeprefix("torch.")
-                kv = one.memory.kv_bytes_per_token * len(one.lanes) / 1024
-                mebibytes = one.memory.weights_bytes / MEBIBYTE
-                said = f"{dtype}, weights {mebibytes:,.0f} MiB, KV cache {kv:,.0f} KiB a token and row"
+            said = _memory_in_words(one.memory, len(one.lanes))
             plural = "lane" if len(one.lanes) == 1 else "lanes"
-            lines.append(
-                f"backbone {number}: {one.weights.model} on {one.weights.device_map or self.device} ({said})"
-            )
+            lines.append(f"backbone {number}: {self._place(one.weights)} ({said})")
             lines.append(f"  one forward a step: {len(one.lanes)} {plural} a row ({lanes})")
+        for guide in self.guides:
+            said = _memory_in_words(guide.memory, 1)
+            lines.append(f"guide {', '.join(guide.names)}: {self._place(guide.weights)} ({said})")
         return "\n".join(lines)
+
+    def _place(self, weights: Weights) -> str:
+        return f"{weights.model} on {weights.device_map or self.device}"
+
+
+def _memory_in_words(memory: MemoryEstimate | None, lanes: int) -> str:
+    if memory is None:
+        return "not on this machine, so its memory is not known"
+    dtype = str(memory.dtype).removeprefix("torch.")
+    said = f"{dtype}, weights {memory.weights_bytes / MEBIBYTE:,.0f} MiB"
+    kv = memory.kv_bytes_per_token * lanes / 1024
+    return f"{said}, KV cache {kv:,.0f} KiB a token and row" if kv else said
 
 
 def free_memory(device: torch.device) -> int:
@@ -123,3 +155,7 @@ def _backbone(
     weights, alone = key
     adapters = dict.fromkeys(adapter for _, operand in lanes for adapter in _adapters(operand))
     return BackbonePlan(weights, tuple(lanes), alone is not None, estimate(weights, tuple(adapters), device))
+
+
+def _guide(weights: Weights, named: list[tuple[str, GuideOperand]], device: torch.device) -> GuidePlan:
+    return GuidePlan(weights, tuple(name for name, _ in named), estimate_guide(named[0][1], device))

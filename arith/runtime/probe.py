@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor
 
+from arith.runtime.head import MISFITS, agree
 from arith.runtime.lane import LaneRequest
 from arith.runtime.recompute import RecomputeBackbone
 from arith.runtime.slots import SlotBackbone
 
 # Much longer and much shorter: whoever ignores a mask sees many keys that aren't the lane's own.
 _LONG, _SHORT = 24, 3
-# What model code raises that expects its own kind of cache or mask.
-_MISFITS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 
 
 def disagreement(
@@ -21,17 +20,14 @@ def disagreement(
         found = _trial(slots, adapter, vocabulary)
     except torch.OutOfMemoryError:
         raise
-    except _MISFITS as error:
+    except MISFITS as error:
         message = str(error).partition("\n")[0]
         return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
     finally:
         slots.reset()
         slots.stats.reset()
     expected = _trial(plain, adapter, vocabulary)
-    exact = expected.dtype in (torch.float32, torch.float64)
-    difference = (found - expected).float().square().mean().sqrt()
-    spread = expected.float().std()
-    if difference <= (1e-3 if exact else 0.1) * spread + 1e-6:
+    if agree(found, expected):
         return None
     return "its logits over our KV cache differ from those of a plain forward"
 

@@ -4,11 +4,16 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
 from arith.runtime.lane import Lane
-from arith.runtime.result import FORMULA, FinishReason
+from arith.runtime.result import FORMULA, FinishReason, Result
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(eq=False)
@@ -21,11 +26,12 @@ class Row:
     prompt: Prompt
     prompt_ids: Mapping[LLM, tuple[int, ...]]
     values: Mapping[str, float]
-    needed: frozenset[LLM]  # the operands whose weight is not exactly 0
-    names: Mapping[str, LLM]  # of all the formula's operands
+    needed: frozenset[LLM | GuideOperand]  # the operands whose weight is not exactly 0
+    names: Mapping[str, LLM]  # of all the formula's operands, classifiers aside
     key: int
     tokens: list[int] = field(default_factory=list)
     logprobs: dict[str, list[float]] = field(default_factory=dict)
+    totals: dict[str, float] = field(default_factory=dict)  # of the log-probabilities, NaN counting 0
     lanes: dict[LLM, Lane] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     queued: float = field(default_factory=time.perf_counter)
@@ -33,12 +39,40 @@ class Row:
     prefilled: float = math.nan
     ended: float = math.nan
 
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of its prompt, as the first operand reads it."""
+        return len(self.prompt_ids[next(iter(self.names.values()))])
+
     def append(self, token: int, logprobs: Mapping[str, float]) -> None:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
         for name, value in logprobs.items():
-            self.logprobs.setdefault(name, []).append(value if self.ran(name) else math.nan)
+            ran = self.ran(name)
+            self.logprobs[name].append(value if ran else math.nan)
+            self.totals[name] += value if ran else 0.0
 
     def ran(self, name: str) -> bool:
         """Whether there is a log-probability under this name: an operand of weight 0 does not run."""
         return name == FORMULA or self.names[name] in self.needed
+
+    def result(self, seed: int, tokenizer: "PreTrainedTokenizerBase") -> Result:
+        """The finished row as a caller gets it; `tokenizer` writes its text."""
+        assert self.finish_reason is not None
+        text = tokenizer.decode(self.tokens, skip_special_tokens=True)
+        assert isinstance(text, str)
+        return Result(
+            index=self.index,
+            sample=self.sample,
+            prompt=self.prompt,
+            seed=seed,
+            text=text,
+            token_ids=self.tokens,
+            finish_reason=self.finish_reason,
+            logprobs=self.logprobs,
+            timings={
+                "queued": self.started - self.queued,
+                "prefill": self.prefilled - self.started,
+                "decode": self.ended - self.prefilled,
+            },
+        )

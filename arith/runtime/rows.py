@@ -152,14 +152,16 @@ class RowMaker:
             occurrence = seen[content]
             seen[content] += 1
             program = self.formula.program
-            needed = frozenset(self.operands[name] for name in program.needed_operands(values[index]))
+            bound = self.formula.bindings
+            needed = frozenset(bound[name] for name in program.needed(values[index]))
             for sample in range(samples):
                 place = f"{places[index] if places else f'row {index + 1}'}, sample {sample + 1}"
                 key = row_key(seed, content, occurrence, sample)
                 row = Row(
                     index, sample, place, prompt, prompt_ids[index], values[index], needed, self.operands, key
                 )
-                row.logprobs = {name: [] for name in (FORMULA, *self.formula.operands)}
+                row.logprobs = {name: [] for name in (FORMULA, *self.operands)}
+                row.totals = dict.fromkeys(row.logprobs, 0.0)
                 rows.append(row)
         return rows
 

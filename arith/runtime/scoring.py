@@ -6,26 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from arith.language.execute import Inputs
 from arith.operands.llm import LLM
+from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbone import Backbone
-from arith.runtime.fusion import Fused, Fusion
+from arith.runtime.fusion import Fused, Fusion, log_probs_of
 from arith.runtime.lane import LaneRequest
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row
 
 POSITIONS = 64  # evaluated together: bounds the float32 tensors of a long text
 
+RowLogits = Mapping[Leaf, Tensor]
+
 
 def teacher_forced(
-    backbones: Mapping[LLM, Backbone], rows: Sequence[Row], keep_last: bool
-) -> Iterator[tuple[Row, Mapping[LLM, Tensor]]]:
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
+) -> Iterator[tuple[Row, RowLogits]]:
     """Runs the rows' prompts followed by their tokens once through the operands they need.
 
-    Yields each row with the logits `[positions, vocab]` of each operand: those that predict its tokens, or
-    with `keep_last` the one position behind them.
+    Yields each row with the logits `[positions, vocab]` of each leaf: those that predict its tokens, or with
+    `behind` the last position only, or with that all of them where the formula adds up likelihoods.
     """
-    found: list[dict[LLM, Tensor]] = [{} for _ in rows]
+    found: list[dict[Leaf, Tensor]] = [{} for _ in rows]
     grouped: dict[Backbone, list[LLM]] = {}
     for operand, backbone in backbones.items():
         grouped.setdefault(backbone, []).append(operand)
@@ -39,46 +41,62 @@ def teacher_forced(
             ]
             if not places:
                 continue
-            lanes, parts = backbone.open(
-                [_request(rows[number], operand, keep_last) for number, operand in places]
-            )
+            whole = bool(fusion.totalled)
+            requests = [_request(rows[number], operand, behind, whole) for number, operand in places]
+            lanes, parts = backbone.open(requests)
             for (number, operand), part in zip(places, parts, strict=True):
-                found[number][operand] = part
+                found[number][operand, None] = part
+            for operand, exits in fusion.exits.items():
+                chosen = [at for at, (_, other) in enumerate(places) if other == operand]
+                for k in exits if chosen else ():
+                    early = backbone.early_logits([lanes[at] for at in chosen], k)
+                    for at, part in zip(chosen, early, strict=True):
+                        found[places[at][0]][operand, k] = part
             backbone.close(lanes)
     yield from zip(rows, found, strict=True)
 
 
-def _request(row: Row, operand: LLM, keep_last: bool) -> LaneRequest:
-    if keep_last or not row.tokens:
-        return LaneRequest(operand.adapter, (*row.prompt_ids[operand], *row.tokens), 1)
-    return LaneRequest(operand.adapter, (*row.prompt_ids[operand], *row.tokens[:-1]), len(row.tokens))
+def _request(row: Row, operand: LLM, behind: bool, whole: bool) -> LaneRequest:
+    given = row.tokens if behind else row.tokens[:-1]
+    keep = (len(row.tokens) if whole else 0) + 1 if behind else max(len(row.tokens), 1)
+    return LaneRequest(operand.adapter, (*row.prompt_ids[operand], *given), keep)
 
 
-def score(fusion: Fusion, row: Row, logits: Mapping[LLM, Tensor]) -> Score:
+def score(fusion: Fusion, row: Row, logits: RowLogits) -> Score:
     """The log-probability of each of the row's tokens under the formula and each operand."""
     values: dict[str, list[float]] = {name: [] for name in (FORMULA, *fusion.operands)}
+    moments = _moments(fusion, row, logits, len(row.tokens))
     for start in range(0, len(row.tokens), POSITIONS):
         chosen = torch.tensor(row.tokens[start : start + POSITIONS], device=fusion.device)
-        part = {operand: whole[start : start + POSITIONS] for operand, whole in logits.items()}
-        for name, column in fuse_positions(fusion, row, part, start, len(chosen)).of_tokens(chosen).items():
+        part = {leaf: whole[start : start + POSITIONS] for leaf, whole in logits.items()}
+        fused = _fused(fusion, moments[start : start + POSITIONS], part)
+        for name, column in fused.of_tokens(chosen).items():
             values[name] += column.tolist() if row.ran(name) else [math.nan] * len(chosen)
     return Score(list(row.tokens), values)
 
 
-def fuse_positions(fusion: Fusion, row: Row, logits: Mapping[LLM, Tensor], first: int, count: int) -> Fused:
-    """The formula at `count` positions of one row, from step `first` on; each is a row of the program."""
-    leaves = {
-        name: logits[operand].to(fusion.device)
-        if operand in logits
-        else torch.zeros(count, fusion.vocabulary, device=fusion.device)
-        for name, operand in fusion.operands.items()
-    }
-    parameters = {name: fusion.column([row.values[name]] * count) for name in fusion.program.parameters}
-    step = fusion.column([float(first + offset) for offset in range(count)])
-    inputs = Inputs(leaves, parameters, step, count, fusion.vocabulary)
+def next_log_probs(fusion: Fusion, row: Row, logits: RowLogits) -> Tensor:
+    """The formula's log-probabilities `[1, vocab]` of the token behind the row's tokens."""
+    moments = _moments(fusion, row, logits, len(row.tokens) + 1)
+    return _fused(fusion, moments[-1:], {leaf: whole[-1:] for leaf, whole in logits.items()}).log_probs
 
-    def place(number: int) -> str:
-        return f"{row.place}, step {first + number}"
 
+def _fused(fusion: Fusion, moments: Sequence[Moment], logits: RowLogits) -> Fused:
     with torch.inference_mode():
-        return Fused(fusion.program.log_probs(inputs, place), leaves)
+        return fusion.evaluate(moments, logits, together=False)
+
+
+def _moments(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> list[Moment]:
+    """The row at its first `count` steps, with the running totals of the operands that are added up."""
+    totals: dict[str, list[float]] = {}
+    for name in fusion.totalled:
+        whole = logits.get((fusion.operands[name], None))
+        totals[name] = [0.0] * count
+        if whole is not None:
+            tokens = torch.tensor(row.tokens[: count - 1], dtype=torch.int64, device=whole.device)
+            each = log_probs_of(whole[: len(tokens)], tokens.unsqueeze(-1)).double()
+            totals[name][1:] = each.cumsum(0).tolist()
+    return [
+        Moment(row, row.tokens[:step], {name: values[step] for name, values in totals.items()})
+        for step in range(count)
+    ]

@@ -12,10 +12,12 @@ from arith.operands.loading import context_window
 from arith.runtime.backbone_stats import BackboneStats
 from arith.runtime.bucket import CHUNK, buckets
 from arith.runtime.cache import SlotCache
+from arith.runtime.early import EarlyExits
 from arith.runtime.head import logits_at
 from arith.runtime.lane import Lane, LaneRequest
 from arith.runtime.lora import LaneAdapters
 from arith.runtime.masks import MaskLayout
+from arith.runtime.outputs import Outputs
 from arith.runtime.prefix import Prefill, PrefixIndex, cover, split_wave
 
 _FIRST_CAPACITY = 256
@@ -30,7 +32,14 @@ class SlotBackbone:
 
     slower: str | None = None
 
-    def __init__(self, model: PreTrainedModel, vocabulary: int, layout: MaskLayout, adapters: LaneAdapters):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        vocabulary: int,
+        layout: MaskLayout,
+        adapters: LaneAdapters,
+        exits: EarlyExits,
+    ):
         self.name = str(model.name_or_path or model.config.model_type)
         self.stats = BackboneStats()
         self.context = context_window(model.config)
@@ -39,6 +48,7 @@ class SlotBackbone:
         self._vocabulary = vocabulary
         self._layout = layout
         self._adapters = adapters
+        self._exits = exits
         self._cache = SlotCache()
         self._slots: list[Lane | None] = []
         self._open = 0
@@ -67,14 +77,16 @@ class SlotBackbone:
                 Prefill(request.adapter, request.tokens, lane.slot, request.keep),
             )
             first.keep = max(first.keep, request.keep)
-        logits = self._prefill(list(prefills.values()), index)
+        outputs = self._prefill(list(prefills.values()), index)
         answers: list[Tensor] = []
         copies: list[tuple[int, int]] = []
         for lane, request in zip(lanes, requests, strict=True):
             first = prefills[request.adapter, request.tokens]
             if first.slot != lane.slot:
                 copies.append((first.slot, lane.slot))
-            answers.append(logits[first][first.keep - request.keep :])
+            kept = outputs[first][first.keep - request.keep :]
+            lane.early = kept.early
+            answers.append(kept.logits)
         self._copy(copies, max(len(lane.tokens) for lane in lanes))
         self._slots[self._open : self._open + len(lanes)] = lanes
         self._open += len(lanes)
@@ -94,25 +106,37 @@ class SlotBackbone:
         new_tokens = tokens.tolist()
         moved = order != list(range(len(lanes)))
         where = torch.tensor(order, device=self.device) if moved else None
-        logits = self._forward(
+        outputs = self._forward(
             [lane.slot for lane in ordered],
             [lane.adapter for lane in ordered],
             (tokens if where is None else tokens[where])[:, None],
             torch.tensor([[len(lane.tokens)] for lane in ordered], device=self.device),
             length,
             columns=None,
-        )[:, 0]
+        )
         self.stats.add(len(lanes), len(lanes))
         for lane, token in zip(lanes, new_tokens, strict=True):
             lane.tokens.append(token)
+        if outputs.early:
+            for row, lane in enumerate(ordered):
+                lane.early = outputs[row].early
+        logits = outputs.logits[:, 0]
         if where is None:
             return logits
         return logits[torch.argsort(where)]
 
     @torch.inference_mode()
+    def early_logits(self, lanes: Sequence[Lane], exit: int) -> list[Tensor]:
+        """For each lane the logits `[keep, vocabulary]` of what it keeps of `exit`, all in one go."""
+        self._check_open(lanes)
+        return self._exits.logits(lanes, exit)
+
+    @torch.inference_mode()
     def close(self, lanes: Sequence[Lane]) -> None:
         """End the lanes. The last open ones move into the holes, and the closed ones behind all open ones."""
         self._check_open(lanes)
+        for lane in lanes:
+            lane.early = {}
         staying = self._open - len(lanes)
         holes = sorted(lane.slot for lane in lanes if lane.slot < staying)
         closing = {lane.slot for lane in lanes}
@@ -132,21 +156,21 @@ class SlotBackbone:
         self._slots = []
         self._open = 0
 
-    def _prefill(self, prefills: list[Prefill], index: PrefixIndex) -> dict[Prefill, Tensor]:
+    def _prefill(self, prefills: list[Prefill], index: PrefixIndex) -> dict[Prefill, Outputs]:
         """Run what no slot holds yet, in waves: those of a later one start from prefixes of those before."""
-        logits: dict[Prefill, Tensor] = {}
+        outputs: dict[Prefill, Outputs] = {}
         waiting = prefills
         while waiting:
             self._copy(cover(index, waiting), max(one.covered for one in waiting))
             now, waiting = split_wave(waiting)
             for bucket in buckets([one.rest for one in now]):
                 group = sorted((now[one] for one in bucket), key=lambda one: one.slot)
-                logits.update(zip(group, self._run(group), strict=True))
+                outputs.update(zip(group, self._run(group), strict=True))
             index = PrefixIndex((one.adapter, one.tokens, one.slot) for one in now)
-        return logits
+        return outputs
 
-    def _run(self, group: list[Prefill]) -> list[Tensor]:
-        """Run the rest of each prefill, chunk by chunk; the logits `[keep, vocabulary]` of each.
+    def _run(self, group: list[Prefill]) -> list[Outputs]:
+        """Run the rest of each prefill, chunk by chunk; the outputs of the last `keep` positions of each.
 
         A shorter one is padded with its last token at that token's own position: the padding writes the same
         keys and values there once more.
@@ -162,13 +186,13 @@ class SlotBackbone:
             [[one.tokens[at] for at in span] for one, span in zip(group, spans, strict=True)],
             device=self.device,
         )
-        pieces: list[list[Tensor]] = [[] for _ in group]
+        pieces: list[list[Outputs]] = [[] for _ in group]
         for start in range(0, longest, CHUNK):
             stop = min(start + CHUNK, longest)
             wanted = [range(max(one.rest - one.keep, start), min(one.rest, stop)) for one in group]
             width = max(1, *(len(columns) for columns in wanted))
             columns = [[*(at - start for at in one), *[0] * (width - len(one))] for one in wanted]
-            logits = self._forward(
+            outputs = self._forward(
                 [one.slot for one in group],
                 [one.adapter for one in group],
                 tokens[:, start:stop],
@@ -178,10 +202,10 @@ class SlotBackbone:
             )
             useful = sum(max(0, min(one.rest, stop) - start) for one in group)
             self.stats.add(len(group) * (stop - start), useful)
-            for piece, one, columns_of in zip(pieces, logits, wanted, strict=True):
+            for row, (piece, columns_of) in enumerate(zip(pieces, wanted, strict=True)):
                 if columns_of:
-                    piece.append(one[: len(columns_of)])
-        return [piece[0] if len(piece) == 1 else torch.cat(piece) for piece in pieces]
+                    piece.append(outputs[row][: len(columns_of)])
+        return [Outputs.join(piece) for piece in pieces]
 
     def _forward(
         self,
@@ -191,21 +215,22 @@ class SlotBackbone:
         positions: Tensor,
         length: int,
         columns: Tensor | None,
-    ) -> Tensor:
-        """Logits `[rows, n, vocabulary]` of `tokens` `[rows, tokens]` at `positions` of their slots."""
+    ) -> Outputs:
+        """Run `tokens` `[rows, tokens]` at `positions` of their slots; the outputs at `columns`."""
         self._adapters.select(adapters, tokens.shape[1])
         at = torch.tensor(slots, device=self.device)
         self._cache.place(at, positions, _rows(slots, at), length)
-        logits = logits_at(
-            self._model,
-            columns,
-            input_ids=tokens,
-            attention_mask=self._layout.build(positions, length, self._model.dtype),
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-        )
-        return logits[..., : self._vocabulary].to(self.device)
+        with self._exits.capture(columns) as early:
+            logits = logits_at(
+                self._model,
+                columns,
+                input_ids=tokens,
+                attention_mask=self._layout.build(positions, length, self._model.dtype),
+                position_ids=positions,
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        return Outputs(logits[..., : self._vocabulary].to(self.device), early)
 
     def _reserve(self, slots: int, length: int) -> None:
         if self.context is not None and length > self.context:

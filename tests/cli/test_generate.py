@@ -11,7 +11,6 @@ import arith.runtime
 from arith import Engine
 from arith.cli.generate import generate
 from arith.runtime.options import Sampling
-from arith.spec import Spec as Specification
 from tests.cli.conftest import Arith, Spec
 
 
@@ -32,7 +31,7 @@ def prompts_file(folder: Path, *prompts: str) -> Path:
 def test_one_prompt_is_streamed_as_text_and_nothing_else(arith: Arith, spec: Spec) -> None:
     path = spec("base - 0.5*base")
     result = arith("generate", path, "--prompt", "hello")
-    expected = Specification.load(path).engine().generate(["hello"], max_new_tokens=8)[0].text
+    expected = Engine.load(path).generate(["hello"], max_new_tokens=8)[0].text
     assert result.exit_code == 0
     assert result.stdout == expected + "\n"
     assert "tokens/s" in result.stderr
@@ -48,7 +47,7 @@ def test_rows_hold_what_the_engine_gave(arith: Arith, spec: Spec, tmp_path: Path
     prompts, out = prompts_file(tmp_path, "one", "two", "one"), tmp_path / "out.jsonl"
     result = arith("generate", path, "--prompts", prompts, "--out", out, "--num-return-sequences", "2")
     assert result.exit_code == 0 and result.stdout == ""
-    engine = Specification.load(path).engine()
+    engine = Engine.load(path)
     expected = engine.generate(
         ["one", "two", "one"], params={"alpha": 0.5}, max_new_tokens=8, num_return_sequences=2
     )
@@ -174,7 +173,7 @@ def test_every_sampling_option_has_a_flag(arith: Arith, spec: Spec) -> None:
     flags += ["--do-sample", "--stop-strings", "zzzz", "--stop-strings", "yyyy"]
     result = arith("generate", spec(), "--prompt", "one", *flags)
     assert result.exit_code == 0, result.stderr
-    expected = Specification.load(spec()).engine().generate(["one"], **values, stop_strings=("zzzz", "yyyy"))
+    expected = Engine.load(spec()).generate(["one"], **values, stop_strings=("zzzz", "yyyy"))
     rows = sorted(map(json.loads, result.stdout.splitlines()), key=lambda row: row["sample"])
     assert [row["token_ids"] for row in rows] == [list(one.token_ids) for one in expected]
     assert set(Sampling.model_fields) <= set(inspect.signature(generate).parameters)

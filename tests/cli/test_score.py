@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from arith.spec import Spec as Specification
+from arith import Engine
 from tests.cli.conftest import Arith, Spec
 
 ROWS: list[dict[str, Any]] = [
@@ -28,14 +28,8 @@ def test_totals_are_those_of_the_engine(arith: Arith, spec: Spec, lines: Path) -
     result = arith("score", path, "--prompts", lines, "--param", "alpha=0.5")
     assert result.exit_code == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    expected = (
-        Specification.load(path)
-        .engine()
-        .score(
-            [str(row["prompt"]) for row in ROWS],
-            [str(row["completion"]) for row in ROWS],
-            params={"alpha": 0.5},
-        )
+    expected = Engine.load(path).score(
+        [str(row["prompt"]) for row in ROWS], [str(row["completion"]) for row in ROWS], params={"alpha": 0.5}
     )
     assert [row["completion"] for row in rows] == [row["completion"] for row in ROWS]
     assert rows[0]["id"] == 1 and rows[0]["params"] == {"alpha": 0.5}

@@ -1,0 +1,127 @@
+"""What a program asks of a run besides the operands' logits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from arith.language.vocabulary import Vocabulary
+from arith.operands.llm import LLM
+from arith.runtime.guides import Context, Guide
+from arith.runtime.row import Row
+
+Leaf = tuple[LLM, int | None]
+"""An operand's logits: behind its last block (None), or those of an early exit."""
+
+
+class Facts:
+    """What stays the same for all rows of an engine: the vocabulary, and the guides by their names."""
+
+    def __init__(self, texts: Callable[[], Sequence[str]], guides: Mapping[str, Guide]):
+        self._texts = texts
+        self.guides = guides
+        self._masks: dict[str, Tensor] = {}
+        self._tokens: dict[str, int] = {}
+
+    def matching(self, pattern: str) -> Tensor:
+        """The tokens `[1, vocab]` that match."""
+        if pattern not in self._masks:
+            self._masks[pattern] = self._vocabulary.matching(pattern)
+        return self._masks[pattern]
+
+    def token(self, text: str) -> int:
+        """The token with this text."""
+        if text not in self._tokens:
+            self._tokens[text] = self._vocabulary.token(text)
+        return self._tokens[text]
+
+    def reset(self) -> None:
+        """Forgets what guides have read."""
+        for guide in dict.fromkeys(self.guides.values()):
+            guide.reset()
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._texts())
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A row at one of its steps: `tokens` are those before the step, `totals` what each operand gave them."""
+
+    row: Row
+    tokens: Sequence[int]
+    totals: Mapping[str, float]
+
+    @property
+    def place(self) -> str:
+        """How an error names it."""
+        return f"{self.row.place}, step {len(self.tokens)}"
+
+    @property
+    def context(self) -> Context:
+        """What a guide is told of it."""
+        return Context(self.row, self.row.prompt, self.tokens, self.row.place)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The source of one evaluation; each moment is a row of it.
+
+    `layers` holds the logits `[rows, vocab]` of early exits. Rows in which a guide has weight 0 don't ask
+    it. `together` says that the moments are of different rows, so that a guide reads them in one batch.
+    """
+
+    facts: Facts
+    moments: Sequence[Moment]
+    layers: Mapping[tuple[str, int], Tensor]
+    device: torch.device
+    together: bool
+
+    def layer(self, operand: str, k: int) -> Tensor:
+        return self.layers[operand, k]
+
+    def log_likelihood(self, operand: str) -> Tensor:
+        totals = [moment.totals[operand] for moment in self.moments]
+        return torch.tensor(totals, dtype=torch.float32, device=self.device).unsqueeze(-1)
+
+    def strength(self, classifier: str, *, prompt: bool) -> Tensor:
+        guide = self.facts.guides[classifier]
+        found = torch.zeros(len(self.moments), 1)
+        for chosen in self._asking(guide):
+            contexts = [self.moments[number].context for number in chosen]
+            found[chosen] = guide.strengths(contexts, prompt=prompt).cpu()
+        return found.to(self.device)
+
+    def guide(self, classifier: str, candidates: Tensor) -> tuple[Tensor, Tensor]:
+        guide = self.facts.guides[classifier]
+        ids = candidates.cpu()
+        values, without = torch.zeros(ids.shape), torch.zeros(len(ids), 1)
+        for chosen in self._asking(guide):
+            contexts = [self.moments[number].context for number in chosen]
+            read = guide.values(contexts, ids[chosen])
+            values[chosen], without[chosen] = (part.cpu() for part in read)
+        return values.to(self.device), without.to(self.device)
+
+    def matching(self, pattern: str) -> Tensor:
+        return self.facts.matching(pattern)
+
+    def token(self, text: str) -> int:
+        return self.facts.token(text)
+
+    def rows(self, chosen: Tensor) -> "Answers":
+        return replace(
+            self,
+            moments=[self.moments[number] for number in chosen.tolist()],
+            layers={
+                key: tensor.index_select(0, chosen.to(tensor.device)) for key, tensor in self.layers.items()
+            },
+        )
+
+    def _asking(self, guide: Guide) -> list[list[int]]:
+        """The moments that the guide matters to, in the batches in which it reads them: those of one row are
+        read one after another, as they were written, so that it goes on from what it has read."""
+        asking = [number for number, moment in enumerate(self.moments) if guide.operand in moment.row.needed]
+        return [asking] if self.together and asking else [[number] for number in asking]

@@ -1,0 +1,93 @@
+"""What a formula runs: backbones for its operands, guides for its classifiers, and what holds for all."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+
+from arith.errors import OperandError
+from arith.language import Formula
+from arith.operands.guide_operand import GuideOperand
+from arith.operands.llm import LLM
+from arith.operands.loading import context_window, depth, end_ids, load_config, load_model
+from arith.operands.token_texts import token_texts
+from arith.operands.tokenizers import load_tokenizer
+from arith.operands.vocabulary import Member, common_vocabulary
+from arith.runtime.answers import Facts
+from arith.runtime.backbone import Backbone, make_backbone
+from arith.runtime.fusion import Fusion, exits_of
+from arith.runtime.guides import Guide, load_guides
+from arith.runtime.plan import Plan
+
+
+class Models:
+    """The models of a bound formula, loaded on one device: each distinct set of weights once.
+
+    Raises `FormulaError`, `OperandError` or `PlanError`, before loading whatever can be known before.
+    """
+
+    def __init__(self, formula: Formula, device: torch.device):
+        program = formula.program
+        bound = formula.bound_operands()
+        self.plan = Plan.of(bound, device, download=True)
+        self.operands: dict[str, LLM] = {name: bound[name] for name in program.operands}
+        distinct = dict.fromkeys(self.operands.values())
+        self.windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
+        self.end_ids = frozenset(token for operand in distinct for token in end_ids(operand))
+        members = {
+            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
+            for name, o in self.operands.items()
+        }
+        vocabulary = common_vocabulary(members)
+        exits = exits_of(program, self.operands)
+        _refuse_missing_layers(exits, self.operands)
+        self.plan.refuse_if_impossible()
+        self.tokenizer = load_tokenizer(next(iter(distinct)))
+        classifiers: dict[str, GuideOperand] = {name: bound[name] for name in program.classifiers}
+        loaded = load_guides(classifiers.values(), self.tokenizer, device)
+        guides = {name: loaded[operand] for name, operand in classifiers.items()}
+        facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides)
+        self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts)
+        self.fusion.refuse_unknown_tokens()
+        self.backbones = _load_backbones(self.plan, exits, vocabulary.size, device)
+        self.notes = (*vocabulary.notes, *_slower(self.backbones, guides))
+
+    def reset(self) -> None:
+        """Gives back the memory of all caches."""
+        for backbone in dict.fromkeys(self.backbones.values()):
+            backbone.reset()
+        self.fusion.facts.reset()
+
+
+def _refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:
+    """Raises `OperandError` for an early exit beyond the depth of its model, told from its configuration."""
+    for operand, asked in exits.items():
+        layers = depth(load_config(operand.weights))
+        beyond = [k for k in asked if k > layers]
+        if beyond:
+            name = next(name for name, known in names.items() if known == operand)
+            message = f"`layer({name}, {beyond[0]})`: {operand.model} has {layers} layers"
+            raise OperandError(message, f"write a number from 0 (the embeddings) to {layers}")
+
+
+def _load_backbones(
+    plan: Plan, exits: Mapping[LLM, Sequence[int]], vocabulary: int, device: torch.device
+) -> dict[LLM, Backbone]:
+    """Each operand's backbone, with the early exits that are asked of its operands."""
+    backbones: dict[LLM, Backbone] = {}
+    for planned in plan.backbones:
+        model = load_model(planned.weights, device)
+        asked = [k for _, operand in planned.lanes for k in exits.get(operand, ())]
+        backbone = make_backbone(model, planned.adapters, vocabulary, asked)
+        backbones.update((operand, backbone) for _, operand in planned.lanes)
+    return backbones
+
+
+def _slower(backbones: Mapping[LLM, Backbone], guides: Mapping[str, Guide]) -> list[str]:
+    """Which models don't run as fast as others, and why."""
+    lanes = {one.name: one.slower for one in backbones.values() if one.slower}
+    texts = {name: one.slower for name, one in guides.items() if one.slower}
+    return [
+        *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in lanes.items()),
+        *(f"`{name}` reads each candidate as a whole text: {why}" for name, why in texts.items()),
+    ]

@@ -1,0 +1,64 @@
+"""Operators of one's own, as a specification names them: `package.module:function`."""
+
+import importlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from arith.errors import SpecError
+from arith.yaml_document import YamlDocument
+
+
+def import_operators(document: YamlDocument, paths: Sequence[str]) -> None:
+    """Imports the functions, which registers them; modules are also looked for beside the file.
+
+    Raises `SpecError` for a module or function that isn't there, and for a function that is no operator.
+    """
+    from arith.language.registry import REGISTRY
+
+    for number, path in enumerate(paths):
+        module_name, _, name = path.partition(":")
+        place = document.place(("operators", number))
+        with _beside(Path(document.source).parent):
+            try:
+                module = importlib.import_module(module_name)
+            except ImportError as error:
+                raise SpecError(f"{place}: can't import `{module_name}`: {error}") from None
+        function = getattr(module, name, None)
+        if function is None:
+            raise SpecError(f"{place}: there is no `{name}` in `{module_name}` ({module.__file__})")
+        if not any(known.function is function for known in REGISTRY.values()):
+            raise SpecError(f"{place}: `{path}` is no operator", "decorate it with @arith.operator(...)")
+
+
+def operator_paths(used: Sequence[str]) -> list[str]:
+    """The import paths of those of the operators used that are not the language's own.
+
+    Raises `SpecError` for one that can't be imported by a path.
+    """
+    from arith.language.registry import REGISTRY
+
+    paths = []
+    for name in used:
+        function = REGISTRY[name].function
+        if function.__module__.partition(".")[0] == "arith":
+            continue
+        if function.__module__ == "__main__" or function.__qualname__ != function.__name__:
+            raise SpecError(
+                f"the operator `{name}` can't be named in a file: `{function.__qualname__}` of "
+                f"`{function.__module__}` can't be imported",
+                "move it to the top level of a module of its own",
+            )
+        paths.append(f"{function.__module__}:{function.__name__}")
+    return list(dict.fromkeys(paths))
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Within it, modules of the folder can be imported, those on Python's own path first."""
+    sys.path.append(str(folder.resolve()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder.resolve()))
