@@ -1,11 +1,13 @@
 """Prompts from a file: `.jsonl` with an object a line, or `.txt` with a prompt a line."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from arith.characters import stray_surrogate
 from arith.errors import SpecError
 
 Prompt = str | Sequence[Mapping[str, str]] | Mapping[str, object]
@@ -15,13 +17,13 @@ Prompt = str | Sequence[Mapping[str, str]] | Mapping[str, object]
 class PromptLine:
     """One prompt and where it came from.
 
-    `prompt` is text or a list of messages, `fields` are the line's further text fields, for templates to use,
-    and `completion` is what `arith score` scores after the prompt.
+    `prompt` is text or a list of messages, `fields` are the line's further fields, of which templates can use
+    those that are text, and `completion` is what `arith score` scores after the prompt.
     """
 
     place: str
     prompt: str | list[Mapping[str, str]]
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     id: str | int | None = None
     completion: str | None = None
 
@@ -81,15 +83,20 @@ def _lines(content: bytes, source: str) -> Iterator[tuple[str, str]]:
 
 def _object_line(text: str, place: str, completions: bool) -> PromptLine:
     try:
-        row = json.loads(text)
-        text_again = json.dumps(row, ensure_ascii=False)
-        text_again.encode("utf-8")
+        row = json.loads(
+            text, object_pairs_hook=_distinct, parse_constant=_no_number, parse_float=_finite_float
+        )
+        stray = stray_surrogate(json.dumps(row, ensure_ascii=False))
     except json.JSONDecodeError as error:
         raise SpecError(f"{place}: not JSON: {error.msg.lower()} (column {error.colno})") from None
-    except UnicodeEncodeError:
-        raise SpecError(f"{place}: an escape such as \\ud800 that stands for no character") from None
+    except _Refused as refusal:
+        raise SpecError(f"{place}: {refusal}") from None
+    except ValueError:  # Python reads no whole numbers of more than some thousands of digits
+        raise SpecError(f"{place}: a number with too many digits") from None
     except RecursionError:
         raise SpecError(f"{place}: nested too deeply") from None
+    if stray is not None:
+        raise SpecError(f"{place}: the escape {stray} stands for no character")
     if not isinstance(row, dict):
         raise SpecError(f'{place}: a line must be an object such as {{"prompt": "..."}}')
     if "prompt" not in row:
@@ -99,11 +106,34 @@ def _object_line(text: str, place: str, completions: bool) -> PromptLine:
     prompt, name, completion = row.pop("prompt"), row.pop("id", None), None
     if not isinstance(prompt, str | list):
         raise SpecError(f"{place}: `prompt` must be text or a list of messages, not {json.dumps(prompt)}")
-    if not (name is None or isinstance(name, str | int)):
+    if not (name is None or isinstance(name, str | int)) or isinstance(name, bool):
         raise SpecError(f"{place}: `id` must be text or a whole number, not {json.dumps(name)}")
     if completions:
         completion = row.pop("completion", None)
         if not isinstance(completion, str):
             raise SpecError(f"{place}: needs `completion`, the text to score")
-    fields = {key: value for key, value in row.items() if isinstance(value, str)}
-    return PromptLine(place, prompt, fields, name, completion)
+    return PromptLine(place, prompt, row, name, completion)
+
+
+class _Refused(Exception):
+    """JSON that Python reads and this program doesn't; says why."""
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Refused(f"`{key}` stands twice")
+        found[key] = value
+    return found
+
+
+def _no_number(word: str) -> float:
+    raise _Refused(f"not JSON: {word} is no number")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise _Refused(f"the number {digits} is too large")
+    return number

@@ -1,12 +1,11 @@
 """A specification as it is written: its keys, their types, and what is said of those that are wrong."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from arith.errors import SpecError
-from arith.runtime.options import Sampling
+from arith.runtime.options import Sampling, in_words
 from arith.yaml_document import Key, YamlDocument
 from grammar.errors import nearest
 
@@ -175,10 +174,9 @@ def _explained(error: Any) -> tuple[str, str | None]:
     if kind == "string_type":
         scalar = isinstance(value, int | float)
         return f"`{dotted}` must be text, not {_shown(value)}", "put it in quotes" if scalar else None
-    words = re.sub(
-        r"^(input|value|dictionary|tuple|string) should", "must", error["msg"], flags=re.IGNORECASE
-    )
-    return f"`{dotted}` {words} (it is {_shown(value)})", None
+    if kind == "string_too_short":
+        return f"`{dotted}` is empty", None
+    return f"`{dotted}` {in_words(error)} (it is {_shown(value)})", None
 
 
 _OWNERS: dict[str, type[BaseModel]] = {

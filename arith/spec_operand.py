@@ -1,5 +1,6 @@
 """Operands as a specification writes them, and back."""
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def operand_keys(operand: "Operand") -> dict[str, object]:
 
 
 def _seen_from(folder: Path, path: str) -> str:
-    """A relative local path, as seen from the folder of the file that names it; others as they are."""
-    relative = path.startswith(("./", "../"))
-    there = folder / path
-    return str(there) if relative or (not path.startswith("~") and there.exists()) else path
+    """A local path, as seen from the folder of the file that names it, made absolute; others as they are."""
+    there = os.path.join(folder, path)
+    local = path in (".", "..") or path.startswith(("./", "../"))
+    return os.path.abspath(there) if local or (path[0] != "~" and os.path.exists(there)) else path

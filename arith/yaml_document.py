@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from arith.characters import stray_surrogate
 from arith.errors import SpecError
 
 Key = tuple[str | int, ...]
@@ -111,6 +112,9 @@ def _value(node: yaml.Node, key: Key, source: str, lines: dict[Key, int], around
             f"{source}:{line}: the tag `{node.tag}` isn't supported", "write the value without a tag"
         )
     if isinstance(node, yaml.ScalarNode):
+        stray = stray_surrogate(node.value)
+        if stray is not None:
+            raise SpecError(f"{source}:{line}: the escape {stray} stands for no character")
         return _scalar(node)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, (*key, index), source, lines, around) for index, item in enumerate(node.value)]

@@ -1,5 +1,4 @@
 """Characters that the language does not have: what each was meant as, and how to write that in ASCII."""
-# ruff: noqa: RUF001, RUF002 (the characters that look alike are what this file is about)
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from grammar.tree import Definition, Expression, Negate, Span, Sum
 _OPERAND_ENDS = frozenset({"NAME", "NUMBER", "TEXT", "RPAR"})
 _OPERATORS = frozenset({"COMPARE", "PLUS", "MINUS", "STAR", "SLASH"})
 _OPERAND = "a name, a number or `(`"
-_UNQUOTED = "names are written without quotes; a text is an argument of its own, as in `matching(\"[a-z]+\")`"
+_UNQUOTED = 'names are written without quotes; a text is an argument of its own, as in `matching("[a-z]+")`'
 _STRAY = "remove it, or add the `(` that it closes"
 _MISSPELT = {"=<": "<=", "=>": ">=", "<>": "!=", "===": "==", "!==": "!=", "//": "/", "++": "+"}
 _WORDS = {

@@ -1,37 +1,24 @@
 """The command line: `arith generate`, `check`, `score`, `operators` and `schema`."""
 
-import json
-
-import typer
-
-from arith.cli.check import check
-from arith.cli.failures import ends_well
-from arith.cli.generate import generate
-from arith.cli.operators import operators
-from arith.cli.score import score
-
-app = typer.Typer(
-    name="arith",
-    help="Decoding-time methods as formulas over next-token distributions.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.command()(generate)
-app.command()(check)
-app.command()(score)
-app.command()(operators)
-
-
-@app.command()
-@ends_well
-def schema() -> None:
-    """Print the JSON Schema of specifications, for editors that check YAML."""
-    from arith.spec_file import json_schema
-
-    print(json.dumps(json_schema(), indent=2))
+import errno
+import sys
 
 
 def main() -> None:
     """The entry point of the `arith` program."""
-    app()
+    try:
+        # Inside, because Ctrl-C may come while it is imported.
+        from arith.cli.app import app
+
+        app()
+    except OSError as error:  # of the help texts; commands tell their own
+        if error.errno != errno.ENOSPC:
+            raise
+        from arith.cli.failures import drop_output
+
+        drop_output()
+        print("error: no space left on device", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,13 +1,17 @@
 """`arith check`: what a specification means and what it will take, before any weights are loaded."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from arith.cli.failures import ends_well
+from arith.cli.failures import ends_well, put
 from arith.cli.loading import plan_of
 from arith.spec import Spec
+
+if TYPE_CHECKING:
+    from arith.language import Formula
+    from arith.runtime.plan import Plan
 
 
 @ends_well
@@ -23,9 +27,33 @@ def check(
     """
     document = Spec.load(spec)
     formula = document.formula()
-    print(formula, formula.program, plan_of(document, device), sep="\n\n")
+    plan = plan_of(document, device)
+    refuse_what_models_lack(formula, plan)
+    put(f"{formula}\n\n{formula.program}\n\n{plan}")
     values = {name: formula.bindings.get(name) for name in formula.parameters}
     for name, value in values.items():
-        print(f"parameter {name}: {'to be given' if value is None else value}")
+        put(f"parameter {name}: {'to be given' if value is None else value}")
     for name in document.unused:
-        print(f"not used by the formula: {name}")
+        put(f"not used by the formula: {name}")
+
+
+def refuse_what_models_lack(formula: "Formula", plan: "Plan") -> None:
+    """Raises `OperandError` for an early exit or a label that a model on this machine doesn't have, and for
+    a folder without a tokenizer."""
+    from arith.operands.locate import locate
+    from arith.operands.sequence_models import output_index
+    from arith.operands.source import is_unconverted
+    from arith.operands.tokenizers import load_tokenizer
+    from arith.runtime.fusion import exits_of
+    from arith.runtime.models import refuse_missing_layers
+
+    bound = formula.bound_operands()
+    here = {operand for one in plan.backbones if one.memory for _, operand in one.lanes}
+    exits = exits_of(formula.program, bound)
+    refuse_missing_layers({one: asked for one, asked in exits.items() if one in here}, bound)
+    for operand in bound.values():
+        if locate(operand.model).local and not is_unconverted(operand.model):
+            load_tokenizer(operand)
+    for guide in plan.guides:
+        for name in guide.names if guide.memory else ():
+            output_index(bound[name])

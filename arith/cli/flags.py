@@ -2,16 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import Annotated, Any, get_origin
 
 import typer
 
-from arith.errors import OptionError
+from arith.errors import OptionError, SpecError
 from arith.runtime.options import Sampling
 from arith.spec import Spec
-
-if TYPE_CHECKING:
-    from arith.language import Formula
+from grammar.errors import FormulaError
 
 PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
 
@@ -47,11 +45,11 @@ def sampling_of(spec: Spec, flags: dict[str, object]) -> Sampling:
     return Sampling.of(spec.sampling.model_dump(exclude_unset=True) | given)
 
 
-def params_of(formula: "Formula", assignments: Iterable[str] | None) -> dict[str, float]:
-    """The values bound in the formula with those of `--param` over them; every parameter has one.
+def params_of(spec: Spec, assignments: Iterable[str] | None) -> dict[str, float]:
+    """The values in the specification with those of `--param` over them; every parameter has one.
 
-    Raises `OptionError` for an assignment that isn't `name=number` or is given twice, `FormulaError` for a
-    value that isn't finite, a name that is no parameter of the formula, and a parameter left without a value.
+    Raises `OptionError` for an assignment that isn't `name=number` or is given twice, `SpecError` for a value
+    that isn't finite, a name that is no parameter of the formula, and a parameter left without a value.
     """
     given: dict[str, float] = {}
     for assignment in assignments or ():
@@ -59,7 +57,10 @@ def params_of(formula: "Formula", assignments: Iterable[str] | None) -> dict[str
         if name in given:
             raise OptionError(f"--param {assignment}: `{name}` is given twice")
         given[name] = value
-    return formula.parameter_values(given)
+    try:
+        return spec.formula().parameter_values(given)
+    except FormulaError as error:
+        raise SpecError(f"{spec.source}: formula: {error}") from None
 
 
 def _assigned(assignment: str) -> tuple[str, float]:
@@ -68,6 +69,8 @@ def _assigned(assignment: str) -> tuple[str, float]:
     if not equals or not name:
         raise OptionError(f"--param {assignment}: must be NAME=NUMBER", "--param alpha=0.3, say")
     try:
+        if "_" in number:  # Python would read `1_0` as 10
+            raise ValueError(number)
         return name, float(number)
     except ValueError:
         raise OptionError(f"--param {assignment}: `{number}` isn't a number") from None

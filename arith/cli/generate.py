@@ -1,6 +1,5 @@
 """`arith generate`: text from a formula, streamed for one row, as JSON Lines for many."""
 
-import json
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arith.cli.failures import ends_well, say
+from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import PARAM, params_of, sampling_flags, sampling_of
 from arith.cli.loading import load
+from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
 from arith.cli.rows import heads, run_of
 from arith.errors import OptionError
@@ -46,23 +46,14 @@ class Run:
             "logprobs": totals,
         }
 
-    def missing(self, done: set[str]) -> list[tuple[int, str]]:
-        """Index of the prompt and key of every row that isn't done."""
-        samples = range(self.sampling.num_return_sequences)
-        keys = [
-            (index, row_key({**head, "sample": n})) for index, head in enumerate(self.heads) for n in samples
-        ]
-        return [(index, key) for index, key in keys if key not in done]
-
-    def together(self, indices: set[int]) -> list[int]:
-        """The prompts at `indices` and all that are equal to one of them, in order.
-
-        A row's random numbers depend on which repetition of its prompt in the call it is, so equal prompts
-        run together or not at all.
-        """
-        contents = [json.dumps([line.prompt, line.fields], sort_keys=True) for line in self.lines]
-        wanted = {contents[index] for index in indices}
-        return [index for index, content in enumerate(contents) if content in wanted]
+    def missing(self, done: set[str]) -> set[tuple[int, int]]:
+        """Index of the prompt and number of the sample of every row that isn't done."""
+        return {
+            (index, sample)
+            for index, head in enumerate(self.heads)
+            for sample in range(self.sampling.num_return_sequences)
+            if row_key({**head, "sample": sample}) not in done
+        }
 
 
 @ends_well
@@ -90,21 +81,17 @@ def generate(
     """
     document = Spec.load(spec)
     options = sampling_of(document, sampling)
-    params = params_of(document.formula(), param)
+    params = params_of(document, param)
     lines = choose_prompts(prompt, prompts)
     run = Run(lines, heads(lines, params), params, options)
-    if out is None and (resume or overwrite):
-        raise OptionError("--resume and --overwrite are about a file: name it with --out")
-    file = None
-    if out is not None:
-        digest = run_of(document, options.model_dump(exclude={"num_return_sequences"}))
-        file = ResultsFile(out, run=digest, resume=resume, overwrite=overwrite)
-    missing = run.missing(set() if file is None else file.done)
-    if not missing:
-        say(f"nothing to do: all rows are in {out} already")
-        return
-    engine = load(document, lines, max_rows=max_rows, device=device)
-    with file or nullcontext():
+    digest = run_of(document, options.model_dump(exclude={"num_return_sequences"}))
+    inputs = (spec, prompts)
+    with results_file(out, inputs, digest, resume=resume, overwrite=overwrite) or nullcontext() as file:
+        missing = run.missing(set() if file is None else file.done)
+        if not missing:
+            say(f"nothing to do: all rows are in {out} already")
+            return
+        engine = load(document, lines, max_rows=max_rows, device=device)
         if len(lines) * options.num_return_sequences == 1:
             stream_row(engine, run, file)
         else:
@@ -119,7 +106,7 @@ def choose_prompts(prompt: str | None, prompts: Path | None) -> list[PromptLine]
         return [PromptLine("--prompt", prompt)]
     if prompts is not None:
         return read_prompts(prompts)
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise OptionError("no prompt", "use --prompt TEXT or --prompts FILE, or pipe prompts in, one a line")
     return read_piped_prompts(sys.stdin)
 
@@ -129,35 +116,28 @@ def stream_row(engine: "Engine", run: Run, file: ResultsFile | None) -> None:
     line = run.lines[0]
     options = run.sampling.model_dump()
     for piece in engine.stream([line.whole], params=run.params, places=[line.place], **options):
-        print(piece.text, end="", flush=True)
+        put(piece.text, end="")
         if piece.result is not None:
-            print(flush=True)
+            put("")
             if file is not None:
                 file.append(run.row(piece.result, 0))
             say(f"{len(piece.result.token_ids)} tokens, {piece.result.tokens_per_second:.1f} tokens/s")
 
 
-def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: list[tuple[int, str]]) -> None:
+def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: set[tuple[int, int]]) -> None:
     """Write each missing row when it is finished, to `file` or to standard output."""
     total = len(run.lines) * run.sampling.num_return_sequences
-    chosen = run.together({index for index, _ in missing})
-    waiting = {key for _, key in missing}
-    lines = [run.lines[index] for index in chosen]
     results = engine.as_completed(
-        [line.whole for line in lines],
+        [line.whole for line in run.lines],
         params=run.params,
-        places=[line.place for line in lines],
+        places=[line.place for line in run.lines],
+        wanted=missing,
         **run.sampling.model_dump(),
     )
     with RowProgress(total, done=total - len(missing)) as progress:
         try:
             for result in results:
-                row = run.row(result, chosen[result.index])
-                if row_key(row) in waiting:
-                    if file is None:
-                        print(json.dumps(row, ensure_ascii=False), flush=True)
-                    else:
-                        file.append(row)
-                    progress.advance(len(result.token_ids))
+                write_row(run.row(result, result.index), file)
+                progress.advance(len(result.token_ids))
         finally:
             say(progress.summary() + ("" if file is None else f", in {file.path}"))

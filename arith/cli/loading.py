@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from arith.cli.failures import say
 from arith.prompts_file import PromptLine
+from arith.runtime.options import check_max_rows
 from arith.spec import Spec
 
 if TYPE_CHECKING:
@@ -28,9 +29,15 @@ def load(
     `end`: a token that ends the turn follows completions. Raises what the engine raises, and `PromptError`
     with the place of a line that can't be rendered or is too long for a context window.
     """
+    check_max_rows(max_rows)
+    from arith.operands.gguf import cache_folder
+    from arith.operands.source import is_unconverted
     from arith.runtime import Engine
 
     say(str(plan_of(spec, device)))
+    models = dict.fromkeys(operand.model for operand in spec.formula().bound_operands().values())
+    for model in filter(is_unconverted, models):
+        say(f"converting {model} to float32 once: later starts find it in {cache_folder()} ...")
     refuse_unreadable(spec, lines, end)
     say("loading the models ...")
     engine = Engine(spec.formula(), max_rows=max_rows, device=device, sampling=spec.sampling)
@@ -46,11 +53,14 @@ def refuse_unreadable(spec: Spec, lines: Iterable[PromptLine], end: bool) -> Non
     from arith.operands.tokenizers import load_tokenizer
     from arith.runtime.rows import PromptReader
 
-    operands = spec.formula().bound_operands()
+    formula = spec.formula()
+    bound = formula.bound_operands()
+    operands = {name: bound[name] for name in formula.program.operands}
     windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
     reader = PromptReader(operands, windows)
     tokenizer = load_tokenizer(next(iter(operands.values())))
     for line in lines:
         completion = [] if line.completion is None else encode_continuation(tokenizer, line.completion)
-        room = 1 if line.completion is None else len(completion) + end
+        # A last token is not run: nothing behind it is asked.
+        room = max(0, len(completion) + end - 1)
         reader.read([line.whole], [room], [line.place])

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from arith.cli.failures import ends_well
+from arith.cli.failures import ends_well, put
 from arith.errors import OptionError
 from grammar.errors import nearest
 
@@ -20,14 +20,14 @@ def operators(
         width = max(map(len, REGISTRY))
         for one, operator in sorted(REGISTRY.items()):
             meaning = operator.summary if one == operator.name else f"the same as `{operator.name}`"
-            print(f"{one:<{width}}  {meaning}")
+            put(f"{one:<{width}}  {meaning}")
         return
     if name not in REGISTRY:
         close = nearest(name, REGISTRY)
         hint = f"did you mean `{close}`?" if close else "`arith operators` lists them"
         raise OptionError(f"there is no operator `{name}`", hint)
     operator = REGISTRY[name]
-    print(operator.signature, operator.doc, sep="\n\n", end="\n\n")
+    put(f"{operator.signature}\n\n{operator.doc}\n")
     facts = {
         "also called": ", ".join(operator.aliases),
         "example": operator.example,
@@ -35,4 +35,4 @@ def operators(
     }
     for label, fact in facts.items():
         if fact:
-            print(f"{label}: {fact}")
+            put(f"{label}: {fact}")

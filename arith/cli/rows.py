@@ -20,7 +20,7 @@ def heads(lines: Sequence[PromptLine], params: Mapping[str, float]) -> list[dict
         head: dict[str, object] = {} if line.id is None else {"id": line.id}
         head["prompt"] = line.prompt
         if line.fields:
-            head["fields"] = line.fields
+            head["fields"] = dict(line.fields)
         if line.completion is not None:
             head["completion"] = line.completion
         content = json.dumps([line.prompt, line.fields, line.completion], sort_keys=True)

@@ -14,11 +14,11 @@ from rich.table import Table
 from arith.cli.failures import ends_well, say
 from arith.cli.flags import PARAM, params_of
 from arith.cli.loading import load
+from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
 from arith.cli.rows import heads, run_of
-from arith.errors import OptionError
 from arith.prompts_file import PromptLine, read_prompts
-from arith.results_file import ResultsFile, finite_or_none, row_key
+from arith.results_file import finite_or_none, row_key
 from arith.spec import Spec
 
 if TYPE_CHECKING:
@@ -49,30 +49,25 @@ def score(
     Rows go to --out as JSON Lines; without it a terminal shows a table, and a pipe gets JSON Lines.
     """
     document = Spec.load(spec)
-    params = params_of(document.formula(), param)
+    params = params_of(document, param)
     lines = read_prompts(prompts, completions=True)
-    if out is None and (resume or overwrite):
-        raise OptionError("--resume and --overwrite are about a file: name it with --out")
-    file = None
-    if out is not None:
-        file = ResultsFile(out, run=run_of(document, {"end": end}), resume=resume, overwrite=overwrite)
-    done = set() if file is None else file.done
-    missing = [pair for pair in zip(lines, heads(lines, params), strict=True) if row_key(pair[1]) not in done]
-    if not missing:
-        say(f"nothing to do: all rows are in {out} already")
-        return
-    engine = load(document, lines, max_rows=max_rows, device=device, end=end)
-    with file or nullcontext(), RowProgress(len(lines), done=len(lines) - len(missing)) as progress:
-        rows = scored(engine, missing, params, end, progress)
-        if file is not None:
-            for row in rows:
-                file.append(row)
-        elif sys.stdout.isatty():
-            show(list(rows))
-        else:
-            for row in rows:
-                print(json.dumps(row, ensure_ascii=False), flush=True)
-    say(progress.summary())
+    run = run_of(document, {"end": end})
+    with results_file(out, (spec, prompts), run, resume=resume, overwrite=overwrite) or nullcontext() as file:
+        done = set() if file is None else file.done
+        pairs = list(zip(lines, heads(lines, params), strict=True))
+        missing = [pair for pair in pairs if row_key(pair[1]) not in done]
+        if not missing:
+            say(f"nothing to do: all rows are in {out} already")
+            return
+        engine = load(document, lines, max_rows=max_rows, device=device, end=end)
+        with RowProgress(len(lines), done=len(lines) - len(missing)) as progress:
+            rows = scored(engine, missing, params, end, progress)
+            if file is None and sys.stdout is not None and sys.stdout.isatty():
+                show(list(rows))
+            else:
+                for row in rows:
+                    write_row(row, file)
+        say(progress.summary())
 
 
 def scored(

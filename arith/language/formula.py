@@ -213,11 +213,11 @@ class Formula(Algebra):
         number or a tensor `[...]` for each parameter that is not bound to one, and for `t` and
         `prompt_length` where the formula uses them. What an engine finds out by itself is given under its
         text: `evaluate(base=…, **{"layer(base, 2)": …})`. A classifier's values for `guide` are a pair, of
-        the text with each token `[..., vocab]`, and without `[...]`. `vocabulary` is a list of the tokens' texts,
-        for formulas that name tokens by them. Leading dimensions are broadcast. The result has the widest
-        dtype of the operands; half precision is computed in float32. Gradients flow. Raises `FormulaError`
-        for a name that is missing or unused, and `EvaluationError`, a `FormulaError`, where a row has no
-        value.
+        the text with each token `[..., vocab]`, and without `[...]`. `vocabulary` is a list of the tokens'
+        texts, for formulas that name tokens by them. Leading dimensions are broadcast. The result has the
+        widest dtype of the operands; half precision is computed in float32. Gradients flow. Raises
+        `FormulaError` for a name that is missing or unused, and `EvaluationError`, a `FormulaError`, where a
+        row has no value.
         """
         bound = {name: self.bindings[name] for name in self.parameters if name in self.bindings}
         return evaluate(self.program, {**bound, **values})

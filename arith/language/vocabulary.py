@@ -1,6 +1,7 @@
 """The texts of a vocabulary's tokens, and the tokens that texts and patterns stand for."""
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -11,6 +12,14 @@ from grammar.errors import FormulaError
 LISTED = 5
 
 
+def compiled(pattern: str) -> re.Pattern[str]:
+    """The regular expression; `re.error` where it is none. What Python may read otherwise one day is no news
+    to those who write a formula."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return re.compile(pattern)
+
+
 class Vocabulary:
     """Tokens by their texts. `texts` holds that of each token, special tokens as they are written."""
 
@@ -19,8 +28,8 @@ class Vocabulary:
 
     def matching(self, pattern: str) -> Tensor:
         """The tokens `[1, vocab]` whose whole text matches the regular expression."""
-        compiled = re.compile(pattern)
-        found = [compiled.fullmatch(text) is not None for text in self.texts]
+        expression = compiled(pattern)
+        found = [expression.fullmatch(text) is not None for text in self.texts]
         return torch.tensor([found], dtype=torch.bool)
 
     def token(self, text: str) -> int:

@@ -3,12 +3,14 @@
 import copy
 import functools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from arith.errors import OperandError
-from arith.operands.hub import hub_reachable, reading
+from arith.operands.hub import hub_reachable, may_be_hub_id, reading
 from arith.operands.quiet import quiet
 
 if TYPE_CHECKING:
@@ -34,19 +36,23 @@ _BEYOND_PLAIN_LORA = {
 
 # In the model's own dtype, and without drawing initial weights (and with them from torch's random numbers).
 _IN_PLACE: dict[str, Any] = {"autocast_adapter_dtype": False, "low_cpu_mem_usage": True}
+_PEFT_ROOT = "base_model.model."
+_MISMATCH = re.compile(
+    r"size mismatch for (?P<tensor>\S+): .*?torch\.Size\((?P<given>.*?)\).*?torch\.Size\((?P<fitting>.*?)\)"
+)
 _WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def adapter_source(adapter: str) -> str:
     """The folder of a local adapter, else the hub id. Raises `OperandError` for a path that isn't there."""
     path = Path(os.path.expanduser(adapter))
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / "adapter_config.json").is_file():
             raise OperandError(f"{adapter} isn't a peft adapter: it has no adapter_config.json")
         if not any((path / file).is_file() for file in _WEIGHT_FILES):
             raise OperandError(f"the adapter {adapter} has no weights: it lacks {_WEIGHT_FILES[0]}")
         return str(path)
-    if path.exists() or adapter.startswith(("/", ".", "~")) or adapter.count("/") > 1:
+    if os.path.exists(path) or not may_be_hub_id(adapter):
         raise OperandError(f"there is no adapter folder at {adapter}")
     return adapter
 
@@ -99,10 +105,11 @@ def attach(model: "PreTrainedModel", adapters: Sequence[str]) -> "tuple[PeftMode
                     peft_model = PeftModel(model, config, adapter_name=name, **_IN_PLACE)
                 report = _load(peft_model, adapter, name)
         except (ValueError, RuntimeError, LookupError, AttributeError, TypeError) as error:
-            raise OperandError(_misfit(adapter, model, _reason(error)), _made_for(config)) from error
+            raise OperandError(_misfit(adapter, model, _reason(error, config)), _made_for(config)) from error
         strangers = [*report.missing_keys, *report.unexpected_keys]
         if strangers:
-            reason = f"{len(strangers)} tensors have no counterpart, the first being {strangers[0]}"
+            first = strangers[0].removeprefix(_PEFT_ROOT)
+            reason = f"{len(strangers)} tensors have no counterpart, the first being {first}"
             raise OperandError(_misfit(adapter, model, reason), _made_for(config))
     assert peft_model is not None
     peft_model.eval()
@@ -119,7 +126,7 @@ def _load(peft_model: "PeftModel", adapter: str, name: str) -> Any:
         return peft_model.load_adapter(
             source, name, torch_device=str(peft_model.device), **_IN_PLACE, **_options(source)
         )
-    except (OSError, SafetensorError):
+    except (OSError, EOFError, SafetensorError, UnpicklingError):
         with reading("the weights", f"the adapter {adapter}"):
             raise
 
@@ -141,7 +148,15 @@ def _made_for(config: "PeftConfig") -> str | None:
     return f"it was made for {base}" if base else None
 
 
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    mismatches = [line for line in lines if "size mismatch" in line]
-    return (mismatches or lines or [type(error).__name__])[0]
+def _reason(error: Exception, config: "PeftConfig") -> str:
+    """What peft says, without the names that it gives to modules and adapters itself."""
+    text = str(error)
+    mismatch = _MISMATCH.search(text)
+    if mismatch is not None:
+        module = mismatch["tensor"].removeprefix(_PEFT_ROOT).partition(".lora_")[0]
+        return f"size mismatch in {module}: {mismatch['given']} in place of {mismatch['fitting']}"
+    targets = getattr(config, "target_modules", None)
+    if text.startswith("Target modules") and targets:
+        named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
+        return f"it adapts modules that the model doesn't have ({named})"
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)

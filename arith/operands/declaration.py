@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from arith.characters import stray_surrogate
 from arith.errors import OperandError
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -24,6 +25,8 @@ def check_texts(declaration: Any, required: Sequence[str], optional: Sequence[st
             object.__setattr__(declaration, name, str(value).removeprefix("torch."))
         elif not isinstance(value, str) and (name in required or value is not None):
             raise OperandError(f"operand: `{name}` must be text, not {value!r}")
+        elif value is not None and (stray := stray_surrogate(value)) is not None:
+            raise OperandError(f"operand: `{name}` holds `{stray}`, which stands for no character")
 
 
 def check_filled(declaration: Any, names: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """GGUF files as transformers folders: dequantised once to float32 and kept in the user's cache."""
 
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 from arith.errors import OperandError
 from arith.operands.hub import reading
 from arith.operands.quiet import quiet
+
+MANIFEST = "conversion.json"
+ENDS = 2**22  # bytes at each end of a file that the manifest covers
 
 
 def cache_folder() -> Path:
@@ -37,22 +41,33 @@ def conversion_target(path: Path) -> Path:
     return cache_folder() / f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
+def conversion(path: Path) -> Path | None:
+    """The folder with the conversion of the GGUF file at `path`, None where there is none that is whole."""
+    target = conversion_target(path)
+    try:
+        whole = json.loads((target / MANIFEST).read_text()) == _manifest(target)
+    except (OSError, ValueError):
+        return None
+    return target if whole else None
+
+
 def converted_folder(path: Path) -> Path:
     """The transformers folder (float32 weights, config, tokenizer) of the GGUF file at `path`.
 
     The first call converts, which takes seconds for each hundred million weights; later ones, in this and
-    other processes, find the folder. A folder of the final name is complete: it is written under another
-    name and renamed. Raises `OperandError` when the file can't be read or the cache can't be written.
+    other processes, find the folder. It is written under another name and renamed, and one that was damaged
+    since is made anew. Raises `OperandError` when the file can't be read or the cache can't be written.
     """
     from filelock import FileLock
 
+    found = conversion(path)
+    if found is not None:
+        return found
     target = conversion_target(path)
-    if target.is_dir():
-        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(f"{target.name}.lock")):
-            if not target.is_dir():
+            if conversion(path) is None:
                 _convert_into(path, target)
     except OSError as error:
         raise OperandError(
@@ -67,14 +82,33 @@ def _convert_into(path: Path, target: Path) -> None:
     for leftover in target.parent.glob(f"{target.name}.part-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     working = Path(tempfile.mkdtemp(prefix=f"{target.name}.part-", dir=target.parent))
+    discarded = working.with_name(f"{working.name}-old")
     try:
         _write(path, working)
+        (working / MANIFEST).write_text(json.dumps(_manifest(working)))
         for file in working.iterdir():
             with file.open("rb+") as written:
                 os.fsync(written.fileno())
+        if target.exists():  # and is damaged
+            target.rename(discarded)
         working.rename(target)
     finally:
         shutil.rmtree(working, ignore_errors=True)
+        shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _manifest(folder: Path) -> dict[str, list[int | str]]:
+    """For each file its size, and a digest of its ends: all of a small file, and enough of large ones."""
+    found: dict[str, list[int | str]] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name != MANIFEST:
+            size = file.stat().st_size
+            with file.open("rb") as stream:
+                content = stream.read(ENDS)
+                stream.seek(max(0, size - ENDS))
+                content += stream.read(ENDS)
+            found[file.name] = [size, hashlib.sha256(content).hexdigest()]
+    return found
 
 
 def _write(path: Path, folder: Path) -> None:

@@ -5,6 +5,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pickle import UnpicklingError
+from typing import Any
 
 from arith.errors import OperandError
 from arith.operands.quiet import quiet
@@ -30,18 +32,33 @@ def hub_reachable() -> bool:
     return True
 
 
+def may_be_hub_id(name: str) -> bool:
+    """Whether the hub could have something of this name."""
+    import huggingface_hub.utils
+    from huggingface_hub.errors import HFValidationError
+
+    utils: Any = huggingface_hub.utils
+    try:
+        utils.validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 @contextmanager
 def reading(what: str, model: str) -> Iterator[None]:
     """Read in silence; a failure of the libraries becomes one `OperandError` saying what can't be read."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     failures = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError)
+    in_files = (EOFError, SafetensorError, StrictDataclassError, UnpicklingError)
     try:
         with quiet():
             yield
     except OperandError:
         raise
-    except (*failures, SafetensorError) as error:
+    except (*failures, *in_files) as error:
         if absent_from_hub(error):
             raise OperandError(*_absence(what, model)) from None
         raise OperandError(f"can't read {what} of {model}: {_first_words(error)}") from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from arith.characters import stray_surrogate
 from arith.errors import OperandError
 from arith.language.formula import Algebra
 from arith.operands.locate import canonical
@@ -67,6 +68,8 @@ class LLM(Algebra):
             required = field.name in ("model", "vocab")
             if not isinstance(value, str) and (required or value is not None):
                 raise OperandError(f"operand: `{field.name}` must be text, not {value!r}")
+            if value is not None and (stray := stray_surrogate(value)) is not None:
+                raise OperandError(f"operand: `{field.name}` holds `{stray}`, which stands for no character")
         for name in ("model", "adapter", "revision", "device_map"):
             if getattr(self, name) is not None and not getattr(self, name).strip():
                 raise OperandError(f"operand: `{name}` is empty")

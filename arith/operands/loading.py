@@ -113,6 +113,7 @@ def load_as(auto_class: Any, kind: str, weights: Weights, device: torch.device) 
         )
     model.eval()
     model.requires_grad_(False)
+    model.name_or_path = weights.model  # what its user calls it, and not where a conversion is kept
     loaded: PreTrainedModel = model
     return loaded
 

@@ -2,14 +2,13 @@
 
 import importlib.util
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from arith.errors import OperandError
+from arith.operands.hub import may_be_hub_id
 
 _PACKAGE = "package:"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def locate(model: str) -> Location:
         return _local(model, path)
     if model.lower().endswith(".gguf"):
         raise OperandError(f"there is no GGUF file at {model}")
-    if not _HUB_ID.fullmatch(model):
+    if not may_be_hub_id(model):
         raise OperandError(
             f"there is no model folder at {model}",
             "a model is a local folder, a GGUF file, package:NAME/FILE, or a hub id such as org/name",

@@ -1,6 +1,7 @@
 """How much memory a model and its KV cache take, told from its configuration before anything is loaded."""
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from arith.errors import OperandError
 from arith.operands.adapters import adapter_source
-from arith.operands.gguf import conversion_target
+from arith.operands.gguf import conversion
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
@@ -54,11 +56,11 @@ def estimate(
     from transformers import AutoModelForCausalLM
 
     found = _checkpoint(weights, device)
-    adapter_folders = [folder for adapter in adapters if (folder := _adapter_folder_here(adapter))]
+    adapter_folders = {one: folder for one in adapters if (folder := _adapter_folder_here(one))}
     if found is None or len(adapter_folders) < len(adapters):
         return None
     model = _without_weights(AutoModelForCausalLM, weights, found)
-    adapter_bytes = sum(_adapter_weights(one) * found.dtype.itemsize for one in adapter_folders)
+    adapter_bytes = sum(_adapter_weights(*one) * found.dtype.itemsize for one in adapter_folders.items())
     return MemoryEstimate(
         weights_bytes=_weights_bytes(model, weights, found) + adapter_bytes,
         kv_bytes_per_token=_kv_values(found.config) * found.dtype.itemsize,
@@ -101,12 +103,26 @@ def _folder_here(model: str, revision: str | None) -> Path | None:
     location = locate(model)
     if location.local and location.gguf_file is not None:
         file = Path(location.source) / location.gguf_file
-        target = conversion_target(file)
-        return target if target.is_dir() else Path(location.source)
+        return conversion(file) or Path(location.source)
     folder = Path(location.source) if location.local else _snapshot(model, "config.json", revision)
-    if folder is None or not any(file for pattern in _WEIGHT_FILES for file in folder.glob(pattern)):
+    if folder is None:
         return None
-    return folder
+    lacking = _lacking(folder)
+    if lacking is not None and location.local:
+        raise OperandError(f"the model folder {model} has no whole weights: it lacks {lacking}")
+    return folder if lacking is None else None
+
+
+def _lacking(folder: Path) -> str | None:
+    """The first file of weights that isn't there, None where they are whole."""
+    for index in folder.glob("*.index.json"):
+        with reading("the list of weights", str(index)):
+            files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        missing = [file for file in files if not (folder / file).is_file()]
+        if missing:
+            return str(missing[0])
+    there = any(file for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
+    return None if there else "model.safetensors"
 
 
 def _snapshot(repository: str, file: str, revision: str | None) -> Path | None:
@@ -134,14 +150,14 @@ def _adapter_folder_here(adapter: str) -> Path | None:
     return _snapshot(source, "adapter_config.json", None)
 
 
-def _adapter_weights(folder: Path) -> int:
+def _adapter_weights(adapter: str, folder: Path) -> int:
     """The number of weights in an adapter, from the header of its file."""
     from safetensors import safe_open
 
     file = folder / "adapter_model.safetensors"
     if not file.is_file():
         return sum(binary.stat().st_size for binary in folder.glob("adapter_model.bin")) // 4
-    with safe_open(file, framework="pt") as tensors:
+    with reading("the weights", f"the adapter {adapter}"), safe_open(file, framework="pt") as tensors:
         shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118
     return sum(torch.Size(shape).numel() for shape in shapes)
 

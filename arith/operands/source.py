@@ -4,9 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from arith.errors import OperandError
-from arith.operands.gguf import converted_folder
+from arith.operands.gguf import conversion, converted_folder
 from arith.operands.hub import hub_reachable
 from arith.operands.locate import locate
+
+
+def is_unconverted(model: str) -> bool:
+    """Whether reading `model` begins with the conversion of its GGUF file."""
+    location = locate(model)
+    file = location.gguf_file
+    return file is not None and conversion(Path(location.source) / file) is None
 
 
 def pretrained(model: str, revision: str | None) -> tuple[str, dict[str, Any]]:

@@ -71,14 +71,13 @@ class Answers:
     """The source of one evaluation; each moment is a row of it.
 
     `layers` holds the logits `[rows, vocab]` of early exits. Rows in which a guide has weight 0 don't ask
-    it. `together` says that the moments are of different rows, so that a guide reads them in one batch.
+    it.
     """
 
     facts: Facts
     moments: Sequence[Moment]
     layers: Mapping[tuple[str, int], Tensor]
     device: torch.device
-    together: bool
 
     def layer(self, operand: str, k: int) -> Tensor:
         return self.layers[operand, k]
@@ -90,8 +89,8 @@ class Answers:
     def strength(self, classifier: str, *, prompt: bool) -> Tensor:
         guide = self.facts.guides[classifier]
         found = torch.zeros(len(self.moments), 1)
-        for chosen in self._asking(guide):
-            contexts = [self.moments[number].context for number in chosen]
+        chosen, contexts = self._asking(guide)
+        if chosen:
             found[chosen] = guide.strengths(contexts, prompt=prompt).cpu()
         return found.to(self.device)
 
@@ -99,10 +98,9 @@ class Answers:
         guide = self.facts.guides[classifier]
         ids = candidates.cpu()
         values, without = torch.zeros(ids.shape), torch.zeros(len(ids), 1)
-        for chosen in self._asking(guide):
-            contexts = [self.moments[number].context for number in chosen]
-            read = guide.values(contexts, ids[chosen])
-            values[chosen], without[chosen] = (part.cpu() for part in read)
+        chosen, contexts = self._asking(guide)
+        if chosen:
+            values[chosen], without[chosen] = (part.cpu() for part in guide.values(contexts, ids[chosen]))
         return values.to(self.device), without.to(self.device)
 
     def matching(self, pattern: str) -> Tensor:
@@ -120,8 +118,7 @@ class Answers:
             },
         )
 
-    def _asking(self, guide: Guide) -> list[list[int]]:
-        """The moments that the guide matters to, in the batches in which it reads them: those of one row are
-        read one after another, as they were written, so that it goes on from what it has read."""
-        asking = [number for number, moment in enumerate(self.moments) if guide.operand in moment.row.needed]
-        return [asking] if self.together and asking else [[number] for number in asking]
+    def _asking(self, guide: Guide) -> tuple[list[int], list[Context]]:
+        """The moments that the guide matters to, by their numbers and as it is told of them."""
+        chosen = [n for n, moment in enumerate(self.moments) if guide.operand in moment.row.needed]
+        return chosen, [self.moments[n].context for n in chosen]

@@ -1,7 +1,7 @@
 """The engine: a formula with its models loaded, ready to write and to score."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from arith.language import Formula
 from arith.operands.loading import resolve_device
 from arith.runtime.generation import Ending, Generation
 from arith.runtime.models import Models
-from arith.runtime.options import Sampling
+from arith.runtime.options import Sampling, check_max_rows
 from arith.runtime.plan import free_memory
 from arith.runtime.processors import Processors
 from arith.runtime.result import Piece, Result, Score
@@ -24,6 +24,7 @@ from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import RowLogits, next_log_probs, score, teacher_forced
 from arith.runtime.stats import EngineStats
 from arith.runtime.stopping import Criteria, StopStrings
+from arith.runtime.streamer import check_streamer
 from arith.runtime.text import TextDecoder
 
 if TYPE_CHECKING:
@@ -55,10 +56,7 @@ class Engine:
         device: str | None = None,
         sampling: Sampling | Mapping[str, Any] | None = None,
     ):
-        if max_rows is not None and (
-            not isinstance(max_rows, int) or isinstance(max_rows, bool) or max_rows < 1
-        ):
-            raise OptionError(f"max_rows is {max_rows!r}: it has to be a whole number of at least 1")
+        check_max_rows(max_rows)
         self.sampling = sampling if isinstance(sampling, Sampling) else Sampling.of(dict(sampling or {}))
         self.formula = Formula.of(formula)
         self.device = resolve_device(device)
@@ -141,16 +139,18 @@ class Engine:
         stopping_criteria: Any = None,
         streamer: Any = None,
         places: Sequence[str] | None = None,
+        wanted: Collection[tuple[int, int]] | None = None,
         **sampling: Any,
     ) -> Iterator[Result]:
         """Like `generate`, but yields each result when its row ends. `places` are what errors call the
-        prompts."""
+        prompts. Of `wanted` rows (index of the prompt, sample) no others are run; each is what it is in a
+        run of all."""
         options = self._options(sampling)
-        generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
-        if streamer is not None and len(generation.waiting) > 1:
-            raise OptionError(
-                "a streamer takes one row", "give one prompt and num_return_sequences 1, or use `stream`"
-            )
+        generation = self._generation(
+            prompts, params, options, logits_processor, stopping_criteria, places, wanted
+        )
+        if streamer is not None:
+            check_streamer(streamer, len(generation.waiting))
         return self._results(generation, options, streamer)
 
     def _results(self, generation: Generation, sampling: Sampling, streamer: Any) -> Iterator[Result]:
@@ -229,9 +229,12 @@ class Engine:
         logits_processor: Any,
         stopping_criteria: Any,
         places: Sequence[str] | None,
+        wanted: Collection[tuple[int, int]] | None = None,
     ) -> Generation:
         """A generation that is checked and rendered, but has run nothing."""
-        rows = self._rows.to_generate(prompts, params, sampling.num_return_sequences, sampling.seed, places)
+        rows = self._rows.to_generate(
+            prompts, params, sampling.num_return_sequences, sampling.seed, places, wanted
+        )
         return Generation(
             self._models.fusion,
             self._models.backbones,

@@ -87,11 +87,11 @@ class Fusion:
         """The distributions of the rows' next tokens. `logits` holds for each leaf which of the rows it ran
         for (an operand of weight 0 need not), and its logits there."""
         spread = {leaf: self._spread(chosen, part, len(rows)) for leaf, (chosen, part) in logits.items()}
-        return self.evaluate([Moment(row, row.tokens, row.totals) for row in rows], spread, together=True)
+        return self.evaluate([Moment(row, row.tokens, row.totals) for row in rows], spread)
 
-    def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor], *, together: bool) -> Fused:
+    def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The formula at each of the moments, from logits `[moments, vocab]`; a leaf that didn't run is
-        missing. `together`: they are of different rows."""
+        missing."""
         count = len(moments)
 
         def of(leaf: Leaf) -> Tensor:
@@ -111,7 +111,7 @@ class Fusion:
             row_count=count,
             vocabulary=self.vocabulary,
             device=self.device,
-            source=Answers(self.facts, moments, layers, self.device, together),
+            source=Answers(self.facts, moments, layers, self.device),
         )
         log_probs = self.program.log_probs(inputs, place=lambda number: moments[number].place)
         return Fused(log_probs, leaves)

@@ -40,7 +40,7 @@ class Models:
         }
         vocabulary = common_vocabulary(members)
         exits = exits_of(program, self.operands)
-        _refuse_missing_layers(exits, self.operands)
+        refuse_missing_layers(exits, self.operands)
         self.plan.refuse_if_impossible()
         self.tokenizer = load_tokenizer(next(iter(distinct)))
         classifiers: dict[str, GuideOperand] = {name: bound[name] for name in program.classifiers}
@@ -59,7 +59,7 @@ class Models:
         self.fusion.facts.reset()
 
 
-def _refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:
+def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:
     """Raises `OperandError` for an early exit beyond the depth of its model, told from its configuration."""
     for operand, asked in exits.items():
         layers = depth(load_config(operand.weights))

@@ -1,11 +1,20 @@
 """How a row is sampled: the generation options, under transformers' names."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from arith.errors import OptionError
 from grammar.errors import nearest
+
+# Divided by less than this, even a likely token's log-probability may be too low for a float32.
+LOWEST_TEMPERATURE = 1e-30
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class Sampling(BaseModel):
@@ -27,10 +36,19 @@ class Sampling(BaseModel):
         float, Field(gt=0, description="penalty on tokens already present; 1 is off")
     ] = 1.0
     stop_strings: Annotated[
-        tuple[str, ...], Field(strict=False, description="end a row when its text contains one of these")
+        tuple[Annotated[str, Field(min_length=1)], ...],
+        Field(strict=False, description="end a row when its text contains one of these"),
+        BeforeValidator(_listed),
     ] = ()
     num_return_sequences: Annotated[int, Field(ge=1, description="samples for each prompt")] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63, description="fixes every row's random numbers")] = 0
+
+    @field_validator("temperature")
+    @classmethod
+    def _can_divide(cls, temperature: float) -> float:
+        if 0 < temperature < LOWEST_TEMPERATURE:
+            raise PydanticCustomError("too_low", "is too low to divide by; 0 takes the most likely token")
+        return temperature
 
     @property
     def greedy(self) -> bool:
@@ -51,6 +69,38 @@ class Sampling(BaseModel):
                     f"did you mean `{close}`?" if close else f"the options are {', '.join(cls.model_fields)}"
                 )
                 raise OptionError(f"unknown sampling option `{name}`", hint) from None
-            raise OptionError(
-                f"sampling option `{name}` = {first['input']!r}: {first['msg'].lower()}"
-            ) from None
+            raise OptionError(f"sampling option `{name}` = {first['input']!r}: {in_words(first)}") from None
+
+
+def check_max_rows(max_rows: int | None) -> None:
+    """Raises `OptionError` for what is no number of rows; None leaves it to the memory."""
+    whole = isinstance(max_rows, int) and not isinstance(max_rows, bool)
+    if max_rows is not None and not (whole and max_rows >= 1):
+        raise OptionError(f"max_rows is {max_rows!r}: it has to be a whole number of at least 1")
+
+
+_WORDS = {
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be finite",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_type": "must be text",
+    "string_too_short": "is empty",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+}
+
+
+def in_words(error: Any) -> str:
+    """What is wrong with a value, from a pydantic error: in words of its user, and not of Python."""
+    if "stop_strings" in error["loc"][:2] and error["loc"][0] in ("stop_strings", "sampling"):
+        return "must be a text, or a list of texts that aren't empty"
+    words = _WORDS.get(error["type"])
+    if words is None:
+        return re.sub(r"^(input|value|string) should", "must", error["msg"], flags=re.IGNORECASE)
+    return words.format(**error.get("ctx", {}))

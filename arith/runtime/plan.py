@@ -14,8 +14,6 @@ from arith.operands.llm import LLM, Weights
 from arith.operands.memory import MemoryEstimate, estimate, estimate_guide
 from grammar.errors import FormulaError
 
-MEBIBYTE = 2**20
-
 
 @dataclass(frozen=True)
 class BackbonePlan:
@@ -92,7 +90,7 @@ class Plan:
         free = free_memory(self.device)
         if any(one.weights.device_map for one in resident) or needed <= free:
             return
-        figures = f"{needed / MEBIBYTE:,.0f} MiB and {self.device} has {free / MEBIBYTE:,.0f} MiB free"
+        figures = f"{_size(needed)} and {self.device} has {_size(free)} free"
         raise PlanError(
             f"the weights take {figures}\n{self}",
             "use a smaller dtype, quantization: 4bit, or device_map: auto",
@@ -133,9 +131,17 @@ def _memory_in_words(memory: MemoryEstimate | None, lanes: int) -> str:
     if memory is None:
         return "not on this machine, so its memory is not known"
     dtype = str(memory.dtype).removeprefix("torch.")
-    said = f"{dtype}, weights {memory.weights_bytes / MEBIBYTE:,.0f} MiB"
-    kv = memory.kv_bytes_per_token * lanes / 1024
-    return f"{said}, KV cache {kv:,.0f} KiB a token and row" if kv else said
+    said = f"{dtype}, weights {_size(memory.weights_bytes)}"
+    kv = memory.kv_bytes_per_token * lanes
+    return f"{said}, KV cache {_size(kv)} a token and row" if kv else said
+
+
+def _size(count: int) -> str:
+    """A number of bytes, in the largest unit (up to MiB) of which there are at least ten."""
+    unit, name = next(
+        ((2**n, name) for n, name in ((20, "MiB"), (10, "KiB")) if count >= 10 * 2**n), (1, "bytes")
+    )
+    return f"{count / unit:,.0f} {name}"
 
 
 def free_memory(device: torch.device) -> int:

@@ -17,9 +17,6 @@ STATEFUL = {
     "UnbatchedClassifierFreeGuidanceLogitsProcessor": "write the guidance as a formula: `a + w*(a - b)`",
 }
 
-# Divided by less than this, even a likely token's log-probability may be too low for a float32.
-LOWEST_TEMPERATURE = 1e-30
-
 
 class Processors:
     """What stands between a formula's log-probabilities and the choice of a token.
@@ -75,6 +72,8 @@ class Processors:
         for processor in self._given:
             result = processor(input_ids, scores)
             name = type(processor).__name__
+            if not isinstance(result, Tensor):
+                raise OptionError(f"logits_processor: {name} returned {result!r} in place of scores")
             if result.shape != scores.shape:
                 shapes = f"{list(scores.shape)} into {list(result.shape)}"
                 raise OptionError(f"logits_processor: {name} turned scores of shape {shapes}")
@@ -103,8 +102,6 @@ def _warpers(sampling: Sampling) -> list[Processor]:
     from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     warpers: list[Processor] = []
-    if sampling.temperature < LOWEST_TEMPERATURE:
-        raise OptionError(f"`temperature` = {sampling.temperature} is too low to divide by", "0 is greedy")
     if sampling.temperature != 1:
         warpers.append(TemperatureLogitsWarper(sampling.temperature))
     if sampling.top_k != 0:

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
+from arith.characters import stray_surrogate
 from arith.errors import OptionError, PromptError
 from arith.language import Formula
 from arith.operands.llm import LLM
@@ -22,22 +24,29 @@ def as_prompts(prompts: Any) -> list[Prompt]:
     """The prompts of a call as a list: a text, an object or a list of messages by itself is one prompt."""
     if isinstance(prompts, str | Mapping):
         return [prompts]
-    if not isinstance(prompts, Sequence):
-        raise PromptError(f"prompts are a text or a list, not {type(prompts).__name__}")
-    if prompts and all(isinstance(one, Mapping) and "role" in one and "prompt" not in one for one in prompts):
-        return [list(prompts)]
-    return list(prompts)
+    if not isinstance(prompts, Iterable) or isinstance(prompts, bytes):
+        raise PromptError(f"prompts are a text or a list of prompts, not {type(prompts).__name__}")
+    listed: list[Any] = list(prompts)
+    if listed and all(isinstance(one, Mapping) and "role" in one and "prompt" not in one for one in listed):
+        return [listed]
+    return listed
 
 
 def as_params(formula: Formula, params: Any, count: int) -> list[dict[str, float]]:
     """The parameter values of each prompt, from one dict for all or a list of one for each."""
     if params is None or isinstance(params, Mapping):
         return [formula.parameter_values(params)] * count
-    if not isinstance(params, Sequence) or len(params) != count:
-        given = len(params) if isinstance(params, Sequence) else type(params).__name__
+    listed = isinstance(params, Sequence) and not isinstance(params, str)
+    if not listed or len(params) != count:
+        given = len(params) if listed else repr(params)
         raise OptionError(
             f"params is a dict, or a list with one for each of the {count} prompts, not {given}"
         )
+    for number, one in enumerate(params, start=1):
+        if not isinstance(one, Mapping):
+            raise OptionError(
+                f"params of prompt {number} has to be a dict of values, not {one!r}", "params={'alpha': 0.3}"
+            )
     return [formula.parameter_values(one) for one in params]
 
 
@@ -101,12 +110,20 @@ class RowMaker:
         self.first_operand = next(iter(operands.values()))
 
     def to_generate(
-        self, prompts: Any, params: Any, samples: int, seed: int, places: Sequence[str] | None = None
+        self,
+        prompts: Any,
+        params: Any,
+        samples: int,
+        seed: int,
+        places: Sequence[str] | None = None,
+        wanted: Collection[tuple[int, int]] | None = None,
     ) -> list[Row]:
-        """Rows that have no token yet, the samples of a prompt next to each other."""
+        """Rows that have no token yet, the samples of a prompt next to each other: of all, or those whose
+        prompt's index and sample are `wanted`."""
         prompts = as_prompts(prompts)
         values = as_params(self.formula, params, len(prompts))
-        return self._rows(prompts, [0] * len(prompts), values, samples, seed, places)
+        rows = self._rows(prompts, [0] * len(prompts), values, samples, seed, places)
+        return rows if wanted is None else [row for row in rows if (row.index, row.sample) in wanted]
 
     def to_score(
         self,
@@ -167,23 +184,36 @@ class RowMaker:
 
     def _token_ids(self, text: Any, number: int) -> list[int]:
         if isinstance(text, str):
+            stray = stray_surrogate(text)
+            if stray is not None:
+                raise OptionError(f"text {number} holds `{stray}`, which stands for no character")
             return encode_continuation(load_tokenizer(self.first_operand), text)
-        if not isinstance(text, Sequence | Tensor):
+        ids = text.tolist() if isinstance(text, Tensor) else text
+        if not isinstance(ids, Sequence) or not all(map(_is_whole, ids)):
             raise OptionError(f"text {number} has to be a text or a list of token ids, not {text!r}")
-        ids = [int(token) for token in text]
         for token in ids:
             if not 0 <= token < self.vocabulary:
                 raise OptionError(
                     f"token {token} of text {number} is not in the vocabulary of {self.vocabulary}"
                 )
-        return ids
+        return [int(token) for token in ids]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def canonical_text(prompt: Prompt, place: str) -> str:
     """A prompt as text that is equal for equal prompts."""
     try:
-        return json.dumps(prompt, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(prompt, sort_keys=True, ensure_ascii=False)
     except (TypeError, ValueError):
         raise PromptError(
             f"{place}: a prompt is text, a list of messages or an object of these, not {prompt!r}"
         ) from None
+    stray = stray_surrogate(text)
+    if stray is not None:
+        raise PromptError(
+            f"{place}: the prompt holds `{stray}`, which stands for no character", "text has to be UTF-8"
+        )
+    return text

@@ -83,7 +83,7 @@ def next_log_probs(fusion: Fusion, row: Row, logits: RowLogits) -> Tensor:
 
 def _fused(fusion: Fusion, moments: Sequence[Moment], logits: RowLogits) -> Fused:
     with torch.inference_mode():
-        return fusion.evaluate(moments, logits, together=False)
+        return fusion.evaluate(moments, logits)
 
 
 def _moments(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> list[Moment]:

@@ -22,11 +22,6 @@ class StopStrings:
     """
 
     def __init__(self, strings: Sequence[str], tokenizer: "PreTrainedTokenizerBase"):
-        if isinstance(strings, str) or not all(isinstance(string, str) and string for string in strings):
-            raise OptionError(
-                f"`stop_strings` has to be a list of strings that aren't empty, not {strings!r}",
-                'stop_strings=["…"]',
-            )
         self._strings = tuple(strings)
         self._decoder = TextDecoder(tokenizer, skip_special_tokens=False)
         # As much of the text as may be the beginning of a stop string.
@@ -69,11 +64,18 @@ class Criteria:
         input_ids = torch.tensor([list(history)], dtype=torch.int64, device=scores.device)
         done = False
         for criterion in self._given:
-            answer = torch.as_tensor(criterion(input_ids, (scores,)))
+            name = type(criterion).__name__
+            given = criterion(input_ids, (scores,))
+            try:
+                answer = torch.as_tensor(given)
+            except (RuntimeError, TypeError, ValueError):
+                raise OptionError(
+                    f"stopping_criteria: {name} returned {given!r} in place of a truth value"
+                ) from None
             if answer.numel() != 1:
                 raise OptionError(
-                    f"stopping_criteria: {type(criterion).__name__} answers one row with a tensor of shape "
-                    f"{list(answer.shape)}, not with one truth value"
+                    f"stopping_criteria: {name} answers one row with a tensor of shape {list(answer.shape)}, "
+                    "not with one truth value"
                 )
             # No shortcut: a criterion may count the steps it has seen.
             done = bool(answer) or done

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from arith.cli import app
+from arith.cli.app import app
 
 Arith = Callable[..., Result]
 Spec = Callable[..., Path]
@@ -46,3 +46,13 @@ def spec(tmp_path: Path, tiny_llama: str) -> Spec:
         return path
 
     return write
+
+
+def refused(result: Result, *words: str) -> None:
+    """The command ended with 2, wrote nothing to standard output, and its one message holds the words."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("error: ") == 1, result.stderr
+    for word in words:
+        assert word in result.stderr, result.stderr

@@ -42,7 +42,7 @@ def test_check_tells_what_is_declared_in_vain_and_what_is_still_open(arith: Arit
 
 def test_check_reads_no_weights(spec: Spec, smollm: str, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    command = [sys.executable, "-c", "from arith.cli import main; main()", "check"]
+    command = [sys.executable, "-m", "arith", "check"]
     path = spec(base={"model": smollm})
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
     done = subprocess.run([*command, str(path)], env=environment, capture_output=True, text=True)

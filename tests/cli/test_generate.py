@@ -10,7 +10,10 @@ import pytest
 import arith.runtime
 from arith import Engine
 from arith.cli.generate import generate
+from arith.operands import source
 from arith.runtime.options import Sampling
+from arith.runtime.result import Result
+from arith.runtime.row import Row
 from tests.cli.conftest import Arith, Spec
 
 
@@ -40,6 +43,17 @@ def test_one_prompt_is_streamed_as_text_and_nothing_else(arith: Arith, spec: Spe
 def test_the_plan_is_shown_on_standard_error(arith: Arith, spec: Spec) -> None:
     result = arith("generate", spec(), "--prompt", "hello")
     assert "cpu" in result.stderr and "float32" in result.stderr
+
+
+def test_a_conversion_is_told_before_it_begins(
+    arith: Arith, spec: Spec, tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = spec("a - 0.5*b", a={}, b={"template": "Q: {prompt}"})
+    assert "converting" not in arith("generate", path, "--prompt", "hello").stderr
+    monkeypatch.setattr(source, "is_unconverted", lambda model: True)
+    said = arith("generate", path, "--prompt", "hello").stderr
+    assert said.count(f"converting {tiny_llama} to float32 once") == 1
+    assert said.index("converting") < said.index("loading the models")
 
 
 def test_rows_hold_what_the_engine_gave(arith: Arith, spec: Spec, tmp_path: Path) -> None:
@@ -73,12 +87,14 @@ def test_a_row_without_a_token_left_is_named_by_its_line(arith: Arith, spec: Spe
 
 def test_an_id_and_fields_come_back_with_the_row(arith: Arith, spec: Spec, tmp_path: Path) -> None:
     prompts = tmp_path / "p.jsonl"
-    prompts.write_text('{"prompt": "a", "id": "x7", "context": "c"}\n{"prompt": "b", "context": "d"}\n')
+    prompts.write_text(
+        '{"prompt": "a", "id": "x7", "context": "c", "n": 3}\n{"prompt": "b", "context": "d"}\n'
+    )
     path = spec(base={"template": "{context} {prompt}"})
     result = arith("generate", path, "--prompts", prompts)
     assert result.exit_code == 0
     rows = {row["prompt"]: row for row in map(json.loads, result.stdout.splitlines())}
-    assert rows["a"]["id"] == "x7" and rows["a"]["fields"] == {"context": "c"}
+    assert rows["a"]["id"] == "x7" and rows["a"]["fields"] == {"context": "c", "n": 3}
     assert "id" not in rows["b"]
 
 
@@ -94,12 +110,53 @@ def test_a_resumed_run_equals_an_uninterrupted_one(arith: Arith, spec: Spec, tmp
     assert arith(*words, "--out", whole).exit_code == 0
     lines = whole.read_bytes().splitlines(keepends=True)
     for kept in ([0, 3, 6], [], list(range(8)), [7]):
-        cut.write_bytes(b"".join(lines[index] for index in kept) + b'{"prompt": "thr')
+        torn = b'{"prompt": "thr' if len(kept) < len(lines) else b""
+        cut.write_bytes(b"".join(lines[index] for index in kept) + torn)
         assert arith(*words, "--out", cut, "--resume").exit_code == 0
         again = in_order(rows_in(cut))
         assert [(row["prompt"], row["token_ids"]) for row in again] == [
             (row["prompt"], row["token_ids"]) for row in in_order(rows_in(whole))
         ]
+
+
+def test_no_row_that_is_there_is_run_again(
+    arith: Arith, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[int, int]] = []
+    result_of = Row.result
+
+    def counted(row: Row, *given: Any) -> Result:
+        ran.append((row.index, row.sample))
+        return result_of(row, *given)
+
+    out, prompts = tmp_path / "out.jsonl", prompts_file(tmp_path, "one", "two", "one")
+    words = ["generate", spec(), "--prompts", prompts, "--num-return-sequences"]
+    assert arith(*words, 3, "--out", tmp_path / "whole.jsonl").exit_code == 0
+    monkeypatch.setattr(Row, "result", counted)
+    for samples, missing in ((1, {(0, 0), (1, 0), (2, 0)}), (3, {(i, s) for i in range(3) for s in (1, 2)})):
+        ran.clear()
+        assert arith(*words, samples, "--out", out, "--resume").exit_code == 0
+        assert len(ran) == len(missing) and set(ran) == missing
+    whole = in_order(rows_in(tmp_path / "whole.jsonl"))
+    assert [row["token_ids"] for row in in_order(rows_in(out))] == [row["token_ids"] for row in whole]
+
+
+def test_a_run_resumes_from_another_folder(
+    arith: Arith, spec: Spec, tmp_path: Path, tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models").symlink_to(Path(tiny_llama).parent)
+    (tmp_path / "elsewhere").mkdir()
+    path = spec(base={"model": f"./models/{Path(tiny_llama).name}"})
+    flags = ["--prompt", "one", "--out", tmp_path / "out.jsonl", "--resume"]
+    for folder, name in (
+        (tmp_path, "spec.yaml"),
+        (tmp_path / "elsewhere", "../spec.yaml"),
+        (Path("/"), path),
+    ):
+        monkeypatch.chdir(folder)
+        result = arith("generate", name, *flags)
+        assert result.exit_code == 0, result.stderr
+    assert "nothing to do" in result.stderr and len(rows_in(tmp_path / "out.jsonl")) == 1
 
 
 def test_more_samples_and_parameters_go_on_in_one_file(arith: Arith, spec: Spec, tmp_path: Path) -> None:

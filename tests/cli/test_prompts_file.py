@@ -23,12 +23,16 @@ def test_a_text_file_holds_a_prompt_a_line(tmp_path: Path) -> None:
     assert [line.place for line in lines] == [f"{path}:1", f"{path}:3", f"{path}:4"]
 
 
-def test_an_object_line_gives_prompt_id_and_text_fields(tmp_path: Path) -> None:
+def test_an_object_line_gives_prompt_id_and_all_fields(tmp_path: Path) -> None:
     chat = [{"role": "user", "content": "hi"}]
-    first = {"prompt": "a", "id": 7, "context": "c", "score": 1.5}
+    first = {"prompt": "a", "id": 7, "context": "c", "score": 1.5, "tags": ["x"]}
     rows = [first, {"prompt": chat, "id": "x"}, {"prompt": "\u2028"}]
     lines = read_prompts(written(tmp_path, "\n\n".join(json.dumps(row) for row in rows)))
-    assert [line.whole for line in lines] == [{"prompt": "a", "context": "c"}, chat, "\u2028"]
+    assert [line.whole for line in lines] == [
+        {"prompt": "a", "context": "c", "score": 1.5, "tags": ["x"]},
+        chat,
+        "\u2028",
+    ]
     assert [line.id for line in lines] == [7, "x", None]
 
 
@@ -51,6 +55,12 @@ def test_completions_are_read_for_scoring_only(tmp_path: Path) -> None:
         (b'{"prompt": 3}', "must be text or a list"),
         (b'{"prompt": null}', "must be text or a list"),
         (b'{"prompt": "a", "id": [1]}', "`id`"),
+        (b'{"prompt": "a", "id": true}', "`id` must be text or a whole number, not true"),
+        (b'{"prompt": "a", "prompt": "b"}', "`prompt` stands twice"),
+        (b'{"prompt": "a", "x": {"y": 1, "y": 1}}', "`y` stands twice"),
+        (b'{"prompt": "a", "n": ' + b"9" * 5000 + b"}", "too many digits"),
+        (b'{"prompt": "a", "n": NaN}', "NaN is no number"),
+        (b'{"prompt": "a", "n": -1e999}', "-1e999 is too large"),
         (b'{"prompt": "\\ud800"}', "ud800"),
         (b'{"prompt": "\xff"}', "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),

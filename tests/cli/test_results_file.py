@@ -74,12 +74,56 @@ def test_resuming_keeps_whole_rows_and_cuts_a_torn_last_line(tmp_path: Path) -> 
         assert path.read_bytes() == whole
 
 
-def test_a_torn_line_is_repaired_even_when_no_row_is_missing(tmp_path: Path) -> None:
+def test_a_torn_line_stays_until_there_is_a_row_to_write(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     line = json.dumps(row("a", run="r")) + "\n"
     path.write_text(line + '{"pro')
-    ResultsFile(path, run="r", resume=True)
-    assert path.read_text() == line
+    with ResultsFile(path, run="r", resume=True) as file:
+        assert path.read_text() == line + '{"pro'
+        file.append(row("b"))
+    assert rows_in(path) == [row("a", run="r"), row("b", run="r")]
+
+
+@pytest.mark.parametrize("foreign", ["precious", "{}", '{"a": 1', '{"id": 7, "prompt": "x"}', "[1"])
+def test_a_foreign_file_without_an_end_of_line_is_no_torn_row(tmp_path: Path, foreign: str) -> None:
+    path = tmp_path / "out.jsonl"
+    path.write_text(foreign)
+    with pytest.raises(SpecError, match=r"out\.jsonl:1: (not a row of results|the row comes from another)"):
+        ResultsFile(path, run="r", resume=True)
+    assert path.read_text() == foreign
+
+
+def test_a_file_belongs_to_one_writer_at_a_time(tmp_path: Path) -> None:
+    path, link = tmp_path / "out.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(path)
+    with ResultsFile(path, run="r") as file:
+        for other in (path, link):
+            for options in ({}, {"resume": True}, {"overwrite": True}):
+                with pytest.raises(SpecError, match=f"{other}: another process is writing to it"):
+                    ResultsFile(other, run="r", **options)
+        file.append(row("a"))
+    with ResultsFile(path, run="r", resume=True) as file:
+        assert file.done == {row_key(row("a"))}
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["link.jsonl", "out.jsonl"]
+
+
+def test_a_file_that_comes_to_be_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    for options in ({}, {"resume": True}):
+        with ResultsFile(path, run="r", **options) as file:
+            path.write_text("precious\n")
+            with pytest.raises(SpecError, match="exists already"):
+                file.append(row("a"))
+        assert path.read_text() == "precious\n"
+        path.unlink()
+
+
+def test_a_full_disk_is_one_error_and_none_at_the_end() -> None:
+    with pytest.raises(SpecError, match="/dev/full: can't be written: no space left on device"):  # noqa: SIM117
+        with ResultsFile(Path("/dev/full"), run="r", overwrite=True) as file:
+            file.append(row("a"))
+    with pytest.raises(SpecError, match="nothing to resume"):
+        ResultsFile(Path("/dev/full"), run="r", resume=True)
 
 
 def test_resuming_a_file_that_is_not_there_starts_it(tmp_path: Path) -> None:
@@ -108,6 +152,10 @@ def test_rows_of_another_run_are_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_refused_beforehand(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="doesn't exist"):
         ResultsFile(tmp_path / "no" / "out.jsonl", run="r")
+    with pytest.raises(SpecError, match="can't be written there: file name too long"):
+        ResultsFile(tmp_path / ("x" * 300), run="r")
+    with pytest.raises(SpecError, match="can't be written there: no such file"):
+        ResultsFile(Path("/proc/out.jsonl"), run="r")
     with pytest.raises(SpecError, match="is a folder"):
         ResultsFile(tmp_path, run="r")
     with pytest.raises(OptionError, match="give one"):
@@ -145,5 +193,6 @@ def test_killed_at_any_moment_nothing_is_lost_or_written_twice(tmp_path: Path) -
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
     subprocess.run([sys.executable, "-c", WRITER, str(path)], check=True, stdout=subprocess.DEVNULL)
+    assert not list(tmp_path.glob("*.lock"))
     expected = sorted(f"p{number}" for number in range(300))
     assert sorted(str(one["prompt"]) for one in rows_in(path)) == expected

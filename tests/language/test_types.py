@@ -247,11 +247,11 @@ def test_a_formula_is_a_text() -> None:
 
 
 GIVEN: list[tuple[str, str, str]] = [
-    ("base + guide([base + a], on=base, k=3)", "`classifier` of `guide` has to be a classifier", "Classifier"),
-    ("base + guide(base, on=[base], k=3)", "`on` of `guide` has to be a dist, and this is a class", "strength"),
+    ("base + guide([base + a], on=base, k=3)", "of `guide` has to be a classifier", "Classifier"),
+    ("base + guide(base, on=[base], k=3)", "has to be a dist, and this is a class", "strength"),
     ("base + [guide(f, k=3)]", "`guide` needs the argument `on`", "guide(formal, on=base, k=50)"),
     ("base + guide(f, on=base, k=[x])", "has to be a number that is known beforehand", "number itself"),
-    ("base + [guide(f, on=top_k(base, 5), k=9)]", "`k` of `guide` is 9, and the support of `on` has 5", "k=5"),
+    ("base + [guide(f, on=top_k(base, 5), k=9)]", "is 9, and the support of `on` has 5", "k=5"),
     ("base + guide(f, on=base, k=3, bayes=[2])", "it has to be true or false", ""),
     ("base + guide(f, on=base, k=3, restrict=[x])", "known beforehand", "write `true` or `false`"),
     ("[base + f + guide(f, on=base, k=3)]", "cannot add a dist and a classifier", "guide(classifier"),

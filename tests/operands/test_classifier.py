@@ -164,8 +164,10 @@ def test_the_estimate_is_what_the_model_takes(
 
 
 def test_a_model_that_is_not_here_has_no_estimate(tiny_classifier: str, tmp_path: Path) -> None:
+    assert estimate_guide(Classifier("nobody/nothing", 0)) is None
     shutil.copy(Path(tiny_classifier) / "config.json", tmp_path)
-    assert estimate_guide(Classifier(str(tmp_path), 0)) is None
+    with pytest.raises(OperandError, match="has no whole weights"):
+        estimate_guide(Classifier(str(tmp_path), 0))
 
 
 def read(operand: GuideOperand, prompt: Any, text: str) -> str:

@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands import gguf as conversion
+from arith.operands.adapters import attach
 from arith.operands.gguf import conversion_target, converted_folder
 from arith.operands.loading import end_ids, load_model
 from arith.operands.prompts import render
+from arith.operands.source import is_unconverted
 from arith.operands.tokenizers import load_tokenizer
 
 HEADS, KEY_HEADS, HEAD_SIZE, WIDTH, INNER, LAYERS = 4, 2, 8, 32, 64, 2
@@ -170,6 +172,34 @@ def test_a_second_start_finds_the_conversion(gguf_file: Path, monkeypatch: pytes
 
     monkeypatch.setattr(conversion, "_write", convert_again)
     assert converted_folder(gguf_file) == folder
+
+
+@pytest.mark.parametrize("harm", ["cut", "overwritten", "deleted", "manifest"])
+def test_a_damaged_conversion_is_made_anew(gguf_file: Path, harm: str) -> None:
+    folder = converted_folder(gguf_file)
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    if harm == "cut":
+        weights.write_bytes(whole[:-1])
+    elif harm == "overwritten":
+        weights.write_bytes(bytes(len(whole)))
+    elif harm == "deleted":
+        weights.unlink()
+    else:
+        (folder / conversion.MANIFEST).unlink()
+    assert is_unconverted(str(gguf_file))
+    assert converted_folder(gguf_file) == folder and weights.read_bytes() == whole
+    assert not is_unconverted(str(gguf_file))
+
+
+def test_an_adapter_that_does_not_fit_names_the_file_and_not_the_cache(
+    gguf_file: Path, own_cache: Path, lora_other_architecture: str
+) -> None:
+    with pytest.raises(OperandError) as refusal:
+        attach(load_model(LLM(str(gguf_file)).weights, torch.device("cpu")), [lora_other_architecture])
+    assert f"doesn't fit {gguf_file} (llama)" in str(refusal.value) and str(own_cache) not in str(
+        refusal.value
+    )
 
 
 def test_a_changed_file_is_another_conversion(tmp_path: Path) -> None:

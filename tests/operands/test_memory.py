@@ -1,5 +1,6 @@
 """Estimates made from configurations, compared with what loaded models and their caches take."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,34 @@ def test_quantised_weights_count_by_their_bits(tiny_llama: str) -> None:
         assert plain.weights_bytes - memory.weights_bytes == 4 * 18432 - size
 
 
-def test_a_folder_without_weights_has_no_estimate(tiny_llama: str, tmp_path: Path) -> None:
+def test_a_local_folder_that_is_not_whole_is_told_by_what_it_lacks(tiny_llama: str, tmp_path: Path) -> None:
     shutil.copy(Path(tiny_llama) / "config.json", tmp_path)
-    assert estimate(LLM(str(tmp_path)).weights, []) is None
+    with pytest.raises(
+        OperandError, match=f"the model folder {tmp_path} has no whole weights: it lacks model.safe"
+    ):
+        estimate(LLM(str(tmp_path)).weights, [])
+    (tmp_path / "model.safetensors").touch()
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
+    with pytest.raises(OperandError, match=r"it lacks model-2\.safetensors"):
+        estimate(LLM(str(tmp_path)).weights, [])
+    index.unlink()
+    for broken in (
+        "{",
+        "{}",
+        '{"model_type": "llama", "hidden_size": "x"}',
+        '{"model_type": "llama", "hidden_size": 7}',
+    ):
+        (tmp_path / "config.json").write_text(broken)
+        with pytest.raises(OperandError, match=f"can't read the configuration of {tmp_path}: "):
+            estimate(LLM(str(tmp_path)).weights, [])
+
+
+def test_an_adapter_whose_file_is_damaged_is_named(tiny_llama: str, lora_a: str, tmp_path: Path) -> None:
+    shutil.copy(Path(lora_a) / "adapter_config.json", tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"junk")
+    with pytest.raises(OperandError, match=f"can't read the weights of the adapter {tmp_path}: "):
+        estimate(LLM(tiny_llama).weights, [str(tmp_path)])
 
 
 def test_a_missing_folder_is_an_error(tiny_llama: str) -> None:

@@ -38,8 +38,8 @@ def steps(model: str, prompt: str, tokens: list[int]) -> Iterator[tuple[list[int
 
 
 def check_both_ways(engine: Engine, expected: Any, params: Any = None) -> None:
-    """What the engine writes has the log-probabilities that `expected(prompt, tokens)` tells, and so it has when
-    it is scored, and so has the token behind it."""
+    """What the engine writes has the log-probabilities that `expected(prompt, tokens)` tells, and so it has
+    when it is scored, and so has the token behind it."""
     results = engine.generate(PROMPTS, params=params, **SAMPLING)
     scores = engine.score(PROMPTS, [one.token_ids for one in results], params=params)
     behind = engine.logprobs(PROMPTS, [one.token_ids[:-1] for one in results], params=params)
@@ -215,7 +215,7 @@ def test_what_a_model_lacks_is_said_before_it_is_loaded(
         Engine(Formula("base - layer(base, 9)", base=base))
     with pytest.raises(OperandError, match="its labels are formal, casual, rude"):
         Engine(Formula("base + guide(f, base, 5)", base=base, f=Classifier(classifier, "polite")))
-    with pytest.raises(FormulaError, match="`f` of `guide`|cannot|classifier"):
+    with pytest.raises(FormulaError, match=r"has to be a (dist|classifier)"):
         Engine(Formula("base + guide(f, base, 5)", base=base, f=base))
 
 

@@ -102,6 +102,25 @@ def test_a_streamer_gets_the_prompt_and_then_each_token(engine: Engine) -> None:
     assert recorder.ended == 1
 
 
+def test_rows_that_are_wanted_run_alone_and_are_what_they_are_in_a_run_of_all(engine: Engine) -> None:
+    """The work is counted: a lane runs its prompt, and each token but its last."""
+    prompts = ["on", "the rain", "on", "on"]
+    options: dict[str, Any] = {"max_new_tokens": 6, "num_return_sequences": 3, "seed": 4}
+    whole = {(one.index, one.sample): one.token_ids for one in engine.generate(prompts, **options)}
+    assert len({tuple(tokens) for tokens in whole.values()}) == 12
+    for wanted in ({(2, 1)}, {(3, 2), (0, 0), (1, 1)}, set()):
+        engine.stats.reset()
+        found = {
+            (one.index, one.sample): one.token_ids
+            for one in engine.as_completed(prompts, wanted=wanted, **options)
+        }
+        assert found == {place: whole[place] for place in wanted}
+        steps = sum(len(tokens) - 1 for tokens in found.values())
+        most = sum(len(plain(engine_model(engine)).raw(prompts[index])) for index, _ in wanted)
+        lanes = len(engine.operands)
+        assert lanes * steps < engine.stats.tokens_useful <= lanes * (steps + most) or not wanted
+
+
 def test_a_streamer_of_two_rows_is_refused(engine: Engine) -> None:
     for call in ({"prompts": ["a", "b"]}, {"prompts": "a", "num_return_sequences": 2}):
         with pytest.raises(OptionError, match="one row"):

@@ -130,7 +130,7 @@ def test_a_model_that_its_tokenizer_does_not_suit_is_refused(models_folder: Path
         pad_token_id=261, bos_token_id=256, eos_token_id=257, decoder_start_token_id=257,
     )  # fmt: skip
     operand = Classifier(save_sequence_model(folder, config, seed=57, outputs=3), 0)
-    with pytest.raises(OperandError, match=r"can't read a text as its tokenizer encodes it .*<eos> token"):
+    with pytest.raises(OperandError, match=r"can't read a text as its tokenizer makes it .*<eos> token"):
         guide_of(operand, tokenizer)
 
 

@@ -83,7 +83,7 @@ def test_weights_beyond_the_free_memory_are_refused_with_the_figures(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "free_memory", lambda device: 2**10)
-    with pytest.raises(PlanError, match=r"MiB and cpu has 0 MiB free") as refused:
+    with pytest.raises(PlanError, match=r"the weights take 140 KiB and cpu has 1,024 bytes free") as refused:
         Engine(LLM(tiny_llama))
     assert "backbone 1" in str(refused.value) and "dtype" in str(refused.value)
 
@@ -94,7 +94,7 @@ def test_the_plan_prints_what_a_user_wants_to_know(
     said = str(of(base=LLM(tiny_llama), arm=LLM(tiny_llama, adapter=lora_a), other=LLM(tiny_llama_other)))
     first, one_forward, second, *_ = said.splitlines()
     assert first.startswith("backbone 1:") and tiny_llama in first and "cpu" in first and "float32" in first
-    assert "MiB" in first and "KiB" in first
+    assert "weights 144 KiB" in first and "KV cache 512 bytes" in first
     assert "2 lanes a row (base, arm+adapter)" in one_forward
     assert second.startswith("backbone 2:") and tiny_llama_other in second
 

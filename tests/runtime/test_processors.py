@@ -156,9 +156,17 @@ def test_a_temperature_of_zero_is_greedy_and_divides_by_nothing() -> None:
 
 
 def test_a_temperature_too_low_to_divide_by_is_refused() -> None:
-    with pytest.raises(OptionError, match="`temperature` = 1e-35 is too low"):
-        processors(temperature=1e-35)
+    with pytest.raises(OptionError, match="`temperature` = 1e-35: is too low"):
+        Sampling.of({"temperature": 1e-35})
     assert processors(temperature=1e-30)(log_probabilities(2), [[1], [2]]).amax(dim=-1).isfinite().all()
+
+
+def test_a_processor_that_gives_no_scores_back_is_named() -> None:
+    def forgets(input_ids: Any, scores: Any) -> None:
+        scores += 1
+
+    with pytest.raises(OptionError, match="logits_processor: function returned None in place of scores"):
+        processors([forgets])(log_probabilities(1), [[1]])
 
 
 def test_a_processor_sees_one_row_and_its_own_tokens() -> None:

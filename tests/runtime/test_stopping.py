@@ -11,6 +11,7 @@ from torch import Tensor
 from arith.errors import OptionError
 from arith.operands import LLM
 from arith.operands.tokenizers import load_tokenizer
+from arith.runtime.options import Sampling
 from arith.runtime.stopping import Criteria, StopStrings
 
 
@@ -84,10 +85,16 @@ def test_without_stop_strings_nothing_is_decoded(tokenizer: Any, monkeypatch: py
     assert not any(row.push(token) for token in range(10))
 
 
-@pytest.mark.parametrize("strings", ["end", [""], ["a", ""], [3]])
-def test_what_is_no_list_of_stop_strings_is_refused(tokenizer: Any, strings: Any) -> None:
-    with pytest.raises(OptionError, match="`stop_strings` has to be a list of strings that aren't empty"):
-        StopStrings(strings, tokenizer)
+@pytest.mark.parametrize("strings", ["", [""], ["a", ""], [3], 3, None])
+def test_what_is_no_list_of_stop_strings_is_refused(strings: Any) -> None:
+    with pytest.raises(
+        OptionError, match=r"`stop_strings` = .*must be a text, or a list of texts that aren't empty"
+    ):
+        Sampling.of({"stop_strings": strings})
+
+
+def test_a_single_text_is_one_stop_string() -> None:
+    assert Sampling.of({"stop_strings": "end"}).stop_strings == ("end",)
 
 
 def test_criteria_see_one_row_with_its_own_tokens_and_scores() -> None:

@@ -70,6 +70,7 @@ def test_an_alias_stands_for_what_it_names() -> None:
         ("a: !!int '3'\n", 1, "tag"),
         ("a: !!set {b, c}\n", 1, "tag"),
         ("a: 1\nb: \x07\n", 2, "U+0007"),
+        ('a: 1\nb: "x\\ud800"\n', 2, "the escape \\ud800 stands for no character"),
         ("a: 1\n---\nb: 2\n", 2, "another document"),
     ],
 )

@@ -97,5 +97,5 @@ def uniform(inputs: Inputs) -> Dist:
 
 @operator("supersede", example="supersede(small, large)", passes_shift=["small", "large"])
 def supersede(small: Dist, large: Dist) -> Dist:
-    """The distribution of `large`. That `small` can draft it is a matter of execution, and changes nothing."""
+    """The distribution of `large`. That `small` can draft it is a matter of execution alone."""
     return large

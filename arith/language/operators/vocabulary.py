@@ -9,12 +9,12 @@ from arith.language.argument import Domain, Literal, Token
 from arith.language.inputs import Inputs
 from arith.language.registry import operator
 from arith.language.values import Dist, Mask
-from arith.language.vocabulary import refuse_beyond
+from arith.language.vocabulary import compiled, refuse_beyond
 
 
 def _compiles(pattern: str) -> bool:
     try:
-        re.compile(pattern)
+        compiled(pattern)
     except re.error:
         return False
     return True

@@ -56,7 +56,7 @@ def _load(operand: GuideOperand, device: torch.device) -> SequenceModel:
     except MISFITS as error:
         reason = str(error).partition("\n")[0]
         raise OperandError(
-            f"{operand.model} can't read a text as its tokenizer encodes it ({type(error).__name__}: {reason})"
+            f"{operand.model} can't read a text as its tokenizer makes it ({type(error).__name__}: {reason})"
         ) from error
 
 

@@ -1,0 +1,36 @@
+"""Where the rows of a command go: the file of `--out`, or standard output."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from arith.cli.failures import put
+from arith.errors import OptionError, SpecError
+from arith.results_file import ResultsFile
+
+
+def results_file(
+    out: Path | None, inputs: Sequence[Path | None], run: str, *, resume: bool, overwrite: bool
+) -> ResultsFile | None:
+    """The file of `--out`, None without it; `inputs` are the files that the command reads.
+
+    Raises what `ResultsFile` raises, `SpecError` for an input as output, and `OptionError` for `--resume` or
+    `--overwrite` without a file.
+    """
+    if out is None:
+        if resume or overwrite:
+            raise OptionError("--resume and --overwrite are about a file: name it with --out")
+        return None
+    for path in inputs:
+        if path is not None and os.path.realpath(path) == os.path.realpath(out):
+            raise SpecError(f"{out}: is read by this command", "name another file with --out")
+    return ResultsFile(out, run=run, resume=resume, overwrite=overwrite)
+
+
+def write_row(row: Mapping[str, object], file: ResultsFile | None) -> None:
+    """One finished row, as a line of JSON."""
+    if file is None:
+        put(json.dumps(row, ensure_ascii=False))
+    else:
+        file.append(row)
