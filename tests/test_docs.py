@@ -2,9 +2,12 @@
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from arith.language.operators import REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -16,6 +19,15 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     """Each Python block of the page and the line before which it starts."""
     text = page.read_text(encoding="utf-8")
     return [(text.count("\n", 0, match.start(1)), match.group(1)) for match in BLOCK.finditer(text)]
+
+
+@pytest.fixture(autouse=True)
+def registry() -> Iterator[None]:
+    """Operators that a page registers are gone after it."""
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.name)

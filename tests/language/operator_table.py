@@ -152,6 +152,8 @@ TABLE: list[tuple[str, list[float]]] = [
     ("a + entropy(2*c + 1)*b", powers(A, B, 2 * LN2)),
     ("a + kl(a, b)*b", powers(A, B, 0.875 * LN2)),
     ("a + kl(c, a)*b", powers(A, B, 0.25 * LN2)),
+    ("c + kl_terms(a, b)", [2.0, 2**0.25, 2**-0.125, 2**-0.25]),
+    ("c + kl_terms(u, c)", [ROOT, 1, 1, 1]),
     ("a + js(a, b)*b", powers(A, B, JS_AB)),
     ("a + js(b + 7, a - 7)*b", powers(A, B, JS_AB)),
     ("a + js(a, a)*b", [4, 2, 1, 1]),

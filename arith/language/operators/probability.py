@@ -16,6 +16,23 @@ def probability(f: Dist) -> Vec:
     return f.probs()
 
 
+@operator(
+    "kl_terms",
+    example="where(kl_terms(a, b) > 0.1, a, b)",
+    absorbs_shift=["a", "b"],
+    source="Dekoninck et al. 2024, Controlled Text Generation via Language Model Arithmetic",
+)
+def kl_terms(a: Dist, b: Dist) -> Vec:
+    """What each token adds to `kl(a, b)`: p(a)·(log p(a) − log p(b)), in nats.
+
+    It is 0 where `a` has no probability, and infinite where only `b` has none.
+    """
+    probs = a.probs()
+    inside = probs > 0
+    ratio = torch.where(inside, a.log_probs(), 0.0) - torch.where(inside, b.log_probs(), 0.0)
+    return torch.where(inside, probs * ratio, probs)
+
+
 @operator("log", example="log(0.7*p(a) + 0.3*p(b))", returns={Type.SCALAR: Type.SCALAR, Type.VEC: Type.DIST})
 def logarithm(x: Number) -> Same:
     """The natural logarithm; of a vec, a dist whose support is the tokens where it is above 0."""
