@@ -19,14 +19,36 @@ from arith.runtime.probe import disagreement
 from arith.runtime.recompute import RecomputeBackbone
 from arith.runtime.slots import SlotBackbone
 
-__all__ = ["Backbone", "BackboneStats", "Lane", "LaneRequest", "make_backbone"]
+__all__ = ["Backbone", "BackboneStats", "Lane", "LaneRequest", "Opening", "make_backbone"]
+
+
+class Opening(Protocol):
+    """Lanes on their way to be open; `lanes` and `logits` are those of `Backbone.open` when they are."""
+
+    lanes: list[Lane]
+    logits: list[Tensor]
+
+    def advance(self, budget: int | None = None) -> bool:
+        """Run about `budget` tokens of the prompts (None: all), at least one forward; whether all are done.
+
+        Then the lanes are open. After a failure they are as if cancelled. Raises `ValueError` when it has
+        ended before.
+        """
+        ...
+
+    def cancel(self) -> None:
+        """Open none of the lanes."""
+        ...
 
 
 class Backbone(Protocol):
     """Answers "these lanes, these new tokens: their logits" and owns its cache.
 
     `context` is the most tokens a lane may have (None: no limit), `slower` says why lanes don't share their
-    forwards (None: they do). Logits are in the model's dtype, on `device`.
+    forwards (None: they do). `cache_bytes` is the memory of its cache, in bytes. Logits are in the model's
+    dtype, on `device`.
+
+    A method that fails, for want of memory too, leaves the open lanes as they were.
     """
 
     name: str
@@ -35,21 +57,47 @@ class Backbone(Protocol):
     device: torch.device
     slower: str | None
 
+    @property
+    def cache_bytes(self) -> int: ...
+
     def open(self, requests: Sequence[LaneRequest]) -> tuple[list[Lane], list[Tensor]]:
         """New lanes, and the logits `[keep, vocabulary]` of each (its last positions; not to be changed)."""
+        ...
+
+    def begin(self, requests: Sequence[LaneRequest]) -> Opening:
+        """Like `open`, in slices: the prompts run as what it gives is told to `advance`.
+
+        Meanwhile other lanes may be opened, run and closed.
+        """
         ...
 
     def step(self, lanes: Sequence[Lane], tokens: Tensor) -> Tensor:
         """One more token for each lane (int64 `[n]` on `device`); logits `[n, vocabulary]` in their order."""
         ...
 
+    def extend(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+        """New tokens for each lane, at least one, their number its own; for each lane the logits
+        `[n, vocabulary]` after each of its n new tokens. One forward, in which all run as many tokens as the
+        lane with the most."""
+        ...
+
+    def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
+        """Each lane forgets its tokens beyond the first `length` of them, 1 <= length <= their number.
+        Nothing is computed anew."""
+        ...
+
     def early_logits(self, lanes: Sequence[Lane], exit: int) -> list[Tensor]:
-        """The logits `[keep, vocabulary]` which each lane's last `open` or `step` would have given, had the
-        model no layers after layer `exit` (0: none at all). Open lanes only, and exits it was made for."""
+        """The logits which each lane's last `open`, `step` or `extend` would have given, had the model no
+        layers after layer `exit` (0: none at all), at the positions which the lane still has. Open lanes
+        only, and exits it was made for."""
         ...
 
     def close(self, lanes: Sequence[Lane]) -> None:
         """End the lanes."""
+        ...
+
+    def trim(self) -> None:
+        """Give back what memory can be had without the lanes that are open or being opened."""
         ...
 
     def reset(self) -> None:

@@ -23,26 +23,39 @@ class LayerPool:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the rows of one forward stand.
+    """Where the rows of one forward stand in a store.
 
-    `cells` `[rows * tokens]` are the places of their tokens in the pool, taken as one list of positions;
-    `rows` selects their slots for reading, up to the position `length`.
+    `cells` `[rows * tokens]` are the places of their tokens, the store taken as one list of positions; `rows`
+    selects their slots for reading, up to the position `length`.
     """
 
     cells: Tensor
     rows: slice | Tensor
     length: int
 
-    def on(self, device: torch.device) -> "Placement":
-        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(device)
-        return Placement(self.cells.to(device), rows, self.length)
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the rows of one forward stand: their `slots` `[rows]` (`rows`: the same, as a slice where that is
+    possible), and the `positions` `[rows, tokens]` of their tokens, all below `length`."""
+
+    slots: Tensor
+    positions: Tensor
+    rows: slice | Tensor
+    length: int
+
+    def in_store(self, store: Tensor) -> Placement:
+        cells = (self.slots[:, None] * store.shape[1] + self.positions).flatten().to(store.device)
+        rows = self.rows if isinstance(self.rows, slice) else self.rows.to(store.device)
+        return Placement(cells, rows, self.length)
 
 
 class SlotCache(Cache):
     """A transformers cache which each row of a forward reads and writes at a slot and positions of its own.
 
-    Memory grows on demand and is never shrunk but by `clear`. It starts as zeros: what a mask hides is
-    multiplied by zero, and must be finite for that.
+    Memory grows on demand and is shrunk by `trim` and `clear` alone. It starts as zeros: what a mask hides
+    is multiplied by zero, and must be finite for that. Where memory runs out while it grows, some layers have
+    grown and others haven't: each is read and written by its own size, which is never too small.
     """
 
     def __init__(self) -> None:
@@ -51,7 +64,13 @@ class SlotCache(Cache):
         self.slots = 0
         self.capacity = 0
         self._before = 0
-        self._placements: dict[torch.device, Placement] = {}
+        self._standing: Standing | None = None
+        self._placements: dict[tuple[torch.device, int], Placement] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all keys and values that there is room for."""
+        return sum(store.nbytes for store in self._stores())
 
     def place(self, slots: Tensor, positions: Tensor, rows: slice | Tensor, length: int) -> None:
         """Tell where the rows of the next forward stand.
@@ -59,9 +78,9 @@ class SlotCache(Cache):
         slots: `[rows]`, and `rows` the same as a slice where that's possible.
         positions: of each token, `[rows, tokens]`, all below `length`.
         """
-        cells = (slots[:, None] * self.capacity + positions).flatten()
         self._before = length - positions.shape[1]
-        self._placements = {cells.device: Placement(cells, rows, length)}
+        self._standing = Standing(slots, positions, rows, length)
+        self._placements = {}
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
@@ -73,36 +92,49 @@ class SlotCache(Cache):
                 self._empty(key_states.transpose(1, 2)), self._empty(value_states.transpose(1, 2))
             )
             self.pools[layer_idx] = pool
-        placement = self._placement_on(pool.keys.device)
         return (
-            _write_and_read(pool.keys, key_states, placement),
-            _write_and_read(pool.values, value_states, placement),
+            _write_and_read(pool.keys, key_states, self._placement_in(pool.keys)),
+            _write_and_read(pool.values, value_states, self._placement_in(pool.values)),
         )
 
     def reserve(self, slots: int, capacity: int) -> None:
         """Make room for at least so many slots and positions, keeping what is stored."""
         if slots <= self.slots and capacity <= self.capacity:
             return
-        self.slots, self.capacity = max(slots, self.slots), max(capacity, self.capacity)
+        slots, capacity = max(slots, self.slots), max(capacity, self.capacity)
         for pool in self.pools.values():
-            pool.keys = self._enlarged(pool.keys)
-            pool.values = self._enlarged(pool.values)
+            pool.keys = _enlarged(pool.keys, slots, capacity)
+            pool.values = _enlarged(pool.values, slots, capacity)
+        self.slots, self.capacity = slots, capacity
 
     def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
         """Copy the first `length` positions of each source slot to its target, reading all before writing."""
         if not sources:
             return
+        # All memory that it takes is allocated before anything is written: it fails as a whole or not at all.
+        shapes = {(store.device, store.dtype, store.shape[2:]): store for store in self._stores()}
+        buffers = {
+            kind: store.new_empty(len(sources), length, *store.shape[2:]) for kind, store in shapes.items()
+        }
+        for store in self._stores():
+            read = torch.tensor(sources, device=store.device)
+            write = torch.tensor(targets, device=store.device)
+            buffer = buffers[store.device, store.dtype, store.shape[2:]]
+            torch.index_select(store[:, :length], 0, read, out=buffer)
+            store[:, :length].index_copy_(0, write, buffer)
+
+    def trim(self, slots: int) -> None:
+        """Give back the memory behind the first `slots` slots."""
+        self.slots = min(slots, self.slots)
         for pool in self.pools.values():
-            device = pool.keys.device
-            read = torch.tensor(sources, device=device)
-            write = torch.tensor(targets, device=device)
-            for store in (pool.keys, pool.values):
-                store[write, :length] = store[read, :length]
+            pool.keys = self._trimmed(pool.keys)
+            pool.values = self._trimmed(pool.values)
 
     def clear(self) -> None:
         """Give all memory back."""
         self.pools = {}
         self.slots = self.capacity = self._before = 0
+        self._standing = None
         self._placements = {}
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -112,20 +144,24 @@ class SlotCache(Cache):
     def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
         return self._before + query_length, 0
 
-    def _placement_on(self, device: torch.device) -> Placement:
-        found = self._placements.get(device)
+    def _placement_in(self, store: Tensor) -> Placement:
+        key = (store.device, store.shape[1])
+        found = self._placements.get(key)
         if found is None:
-            found = next(iter(self._placements.values())).on(device)
-            self._placements[device] = found
+            assert self._standing is not None
+            found = self._placements[key] = self._standing.in_store(store)
         return found
+
+    def _stores(self) -> list[Tensor]:
+        return [store for pool in self.pools.values() for store in (pool.keys, pool.values)]
+
+    def _trimmed(self, store: Tensor) -> Tensor:
+        if store.shape[:2] == (self.slots, self.capacity):
+            return store
+        return store[: self.slots, : self.capacity].clone()
 
     def _empty(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.slots, self.capacity, *like.shape[2:])
-
-    def _enlarged(self, store: Tensor) -> Tensor:
-        larger = self._empty(store)
-        larger[: store.shape[0], : store.shape[1]] = store
-        return larger
 
 
 def slot_rows(slots: list[int], at: Tensor) -> slice | Tensor:
@@ -141,3 +177,13 @@ def _write_and_read(store: Tensor, states: Tensor, placement: Placement) -> Tens
     tokens_first = states.transpose(1, 2)
     store.flatten(0, 1).index_copy_(0, placement.cells, tokens_first.flatten(0, 1))
     return store[placement.rows, : placement.length].transpose(1, 2)
+
+
+def _enlarged(store: Tensor, slots: int, capacity: int) -> Tensor:
+    """The store, or a larger copy of it if it lacks room for so many slots and positions."""
+    held = store.shape[:2]
+    if held[0] >= slots and held[1] >= capacity:
+        return store
+    larger = store.new_zeros(max(slots, held[0]), max(capacity, held[1]), *store.shape[2:])
+    larger[: held[0], : held[1]] = store
+    return larger

@@ -13,6 +13,7 @@ from transformers.utils.generic import ModelOutput
 from arith.errors import OperandError
 from arith.operands.loading import depth
 from arith.runtime.head import MISFITS, agree, without_cache
+from arith.runtime.memory import out_of_memory
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ def _decoder_over(
     decoder = Decoder(owner, layers, after, kind)
     try:
         found = decoder.logits(model, states)
-    except torch.OutOfMemoryError:
-        raise
-    except MISFITS:
+    except MISFITS as error:
+        if out_of_memory(error):
+            raise
         return None
     return decoder if found.shape == expected.shape and agree(found, expected) else None

@@ -1,6 +1,6 @@
 """A lane: one operand's tokens for one row, at home in one backbone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -24,10 +24,29 @@ class Lane:
 
     `tokens` are all tokens whose keys and values are in the cache, `slot` is its row in the pool.
     `early` maps each early exit of the backbone to the hidden states `[keep, hidden]` at the positions whose
-    logits its last `open` or `step` gave (not to be changed).
+    logits its last `open`, `step` or `extend` gave, as far as it still has them (not to be changed).
     """
 
     adapter: str | None
     tokens: list[int]
     slot: int = field(default=-1, repr=False)
     early: Mapping[int, Tensor] = field(default_factory=dict, repr=False)
+
+    def crop(self, length: int) -> None:
+        """Forget the tokens beyond the first `length`."""
+        dropped = len(self.tokens) - length
+        del self.tokens[length:]
+        self.early = {exit: states[: max(0, len(states) - dropped)] for exit, states in self.early.items()}
+
+
+def check_tokens(lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> None:
+    """Raises `ValueError` unless each lane has at least one new token."""
+    if len(tokens) != len(lanes) or not all(map(len, tokens)):
+        raise ValueError("each lane takes at least one token")
+
+
+def check_lengths(lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
+    """Raises `ValueError` unless each lane can be cropped to its length."""
+    for lane, length in zip(lanes, lengths, strict=True):
+        if not 1 <= length <= len(lane.tokens):
+            raise ValueError(f"a lane of {len(lane.tokens)} tokens can't be cropped to {length}")

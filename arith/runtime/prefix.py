@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 # Copying keys and values, or a further wave of forwards, isn't worth its own cost for fewer tokens in all.
 WORTHWHILE = 16
@@ -25,6 +26,9 @@ class Prefill:
     @property
     def rest(self) -> int:
         return len(self.tokens) - self.covered
+
+
+AnyPrefill = TypeVar("AnyPrefill", bound=Prefill)
 
 
 class PrefixIndex:
@@ -78,12 +82,12 @@ def cover(index: PrefixIndex, prefills: Iterable[Prefill]) -> list[tuple[int, in
     return [(slot, prefill.slot) for prefill, slot, _ in gains if slot != prefill.slot]
 
 
-def split_wave(prefills: Sequence[Prefill]) -> tuple[list[Prefill], list[Prefill]]:
+def split_wave(prefills: Sequence[AnyPrefill]) -> tuple[list[AnyPrefill], list[AnyPrefill]]:
     """(those to run now, those that had better wait and start from a prefix that one of these leaves)."""
-    now: list[Prefill] = []
-    later: list[Prefill] = []
-    leader: Prefill | None = None
-    previous: Prefill | None = None
+    now: list[AnyPrefill] = []
+    later: list[AnyPrefill] = []
+    leader: AnyPrefill | None = None
+    previous: AnyPrefill | None = None
     saved = 0
     for prefill in sorted(prefills, key=lambda one: (one.adapter or "", one.adapter is not None, one.tokens)):
         if leader is not None and _gain(leader, prefill) > 0:

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from arith.runtime.head import MISFITS, agree
 from arith.runtime.lane import LaneRequest
+from arith.runtime.memory import out_of_memory
 from arith.runtime.recompute import RecomputeBackbone
 from arith.runtime.slots import SlotBackbone
 
@@ -18,9 +19,9 @@ def disagreement(
     """Why `slots` can't be used, found by a ragged prefill and a step of two lanes; None when all is well."""
     try:
         found = _trial(slots, adapter, vocabulary)
-    except torch.OutOfMemoryError:
-        raise
     except MISFITS as error:
+        if out_of_memory(error):
+            raise
         message = str(error).partition("\n")[0]
         return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
     finally:

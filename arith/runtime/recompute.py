@@ -1,6 +1,6 @@
 """The slow backbone, right for every causal model: no cache, each lane in a plain forward of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -11,13 +11,67 @@ from arith.operands.loading import context_window
 from arith.runtime.backbone_stats import BackboneStats
 from arith.runtime.early import EarlyExits
 from arith.runtime.head import logits_at, without_cache
-from arith.runtime.lane import Lane, LaneRequest
+from arith.runtime.lane import Lane, LaneRequest, check_lengths, check_tokens
 from arith.runtime.lora import LaneAdapters
 from arith.runtime.outputs import Outputs
 
 
+class RecomputeOpening:
+    """Lanes being opened in a `RecomputeBackbone`: a prompt is run as a whole, and equal ones once."""
+
+    def __init__(
+        self, run: Callable[[str | None, Sequence[int], int], Outputs], requests: Sequence[LaneRequest]
+    ):
+        self.lanes: list[Lane] = []
+        self.logits: list[Tensor] = []
+        self._run = run
+        self._requests = list(requests)
+        self._waiting = list(dict.fromkeys(requests))
+        self._outputs: dict[LaneRequest, Outputs] = {}
+        self._ended = False
+
+    @torch.inference_mode()
+    def advance(self, budget: int | None = None) -> bool:
+        """Run prompts while half of the budget (None: no limit) is left, at least one; whether that was all.
+
+        After a failure the lanes are as if cancelled. Raises `ValueError` when it has ended before.
+        """
+        if self._ended:
+            raise ValueError("these lanes aren't being opened: they are open or cancelled")
+        spent = 0
+        while self._waiting and (budget is None or 2 * spent <= budget):
+            request = self._waiting[0]
+            try:
+                self._outputs[request] = self._run(request.adapter, request.tokens, request.keep)
+            except BaseException:
+                self.cancel()
+                raise
+            del self._waiting[0]
+            spent += len(request.tokens)
+        if self._waiting:
+            return False
+        outputs = [self._outputs[request] for request in self._requests]
+        self.lanes = [
+            Lane(request.adapter, list(request.tokens), early=own.early)
+            for request, own in zip(self._requests, outputs, strict=True)
+        ]
+        self.logits = [own.logits for own in outputs]
+        self._ended = True
+        return True
+
+    def cancel(self) -> None:
+        """Open none of the lanes."""
+        self._ended = True
+        self._outputs = {}
+
+
 class RecomputeBackbone:
-    """Lanes of a model which slots can't serve; `slower` says why."""
+    """Lanes of a model which slots can't serve; `slower` says why.
+
+    A method that fails, for want of memory too, leaves the open lanes as they were.
+    """
+
+    cache_bytes = 0
 
     def __init__(
         self,
@@ -38,28 +92,41 @@ class RecomputeBackbone:
         self._exits = exits
         self._options = without_cache(model)
 
-    @torch.inference_mode()
     def open(self, requests: Sequence[LaneRequest]) -> tuple[list[Lane], list[Tensor]]:
         """The lanes and for each the logits `[keep, vocabulary]`; equal requests are run once."""
-        outputs = {
-            request: self._outputs(request.adapter, request.tokens, request.keep)
-            for request in dict.fromkeys(requests)
-        }
-        lanes = [
-            Lane(request.adapter, list(request.tokens), early=outputs[request].early) for request in requests
-        ]
-        return lanes, [outputs[request].logits for request in requests]
+        opening = self.begin(requests)
+        opening.advance()
+        return opening.lanes, opening.logits
+
+    def begin(self, requests: Sequence[LaneRequest]) -> RecomputeOpening:
+        """Like `open`, but the prompts run with the `advance` of what it gives."""
+        self._check_fits(max((len(request.tokens) for request in requests), default=0))
+        return RecomputeOpening(self._outputs, requests)
 
     @torch.inference_mode()
     def step(self, lanes: Sequence[Lane], tokens: Tensor) -> Tensor:
         """One more token for each lane (int64 `[n]`); logits `[n, vocabulary]`, a forward for each lane."""
-        logits: list[Tensor] = []
-        for lane, token in zip(lanes, tokens.tolist(), strict=True):
-            outputs = self._outputs(lane.adapter, (*lane.tokens, token), 1)
-            logits.append(outputs.logits)
-            lane.early = outputs.early
-            lane.tokens.append(token)
-        return torch.cat(logits)
+        return torch.cat(self.extend(lanes, [[token] for token in tokens.tolist()]))
+
+    @torch.inference_mode()
+    def extend(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+        """More tokens for each lane, at least one; for each lane the logits `[n, vocabulary]` after each of
+        its n new tokens, from a forward of its own."""
+        check_tokens(lanes, tokens)
+        outputs = [
+            self._outputs(lane.adapter, (*lane.tokens, *own), len(own))
+            for lane, own in zip(lanes, tokens, strict=True)
+        ]
+        for lane, own, found in zip(lanes, tokens, outputs, strict=True):
+            lane.tokens.extend(own)
+            lane.early = found.early
+        return [found.logits for found in outputs]
+
+    def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
+        """Each lane forgets its tokens beyond the first `length` of them, 1 <= length <= their number."""
+        check_lengths(lanes, lengths)
+        for lane, length in zip(lanes, lengths, strict=True):
+            lane.crop(length)
 
     @torch.inference_mode()
     def early_logits(self, lanes: Sequence[Lane], exit: int) -> list[Tensor]:
@@ -71,13 +138,15 @@ class RecomputeBackbone:
         for lane in lanes:
             lane.early = {}
 
+    def trim(self) -> None:
+        """There is no pool to trim."""
+
     def reset(self) -> None:
         """There is no pool to free."""
 
     def _outputs(self, adapter: str | None, tokens: Sequence[int], keep: int) -> Outputs:
         length = len(tokens)
-        if self.context is not None and length > self.context:
-            raise PromptError(f"{length} tokens don't fit the context window of {self.name} ({self.context})")
+        self._check_fits(length)
         self._adapters.select([adapter], length)
         columns = torch.arange(length - keep, length, device=self.device)[None]
         with self._exits.capture(columns) as early:
@@ -89,3 +158,7 @@ class RecomputeBackbone:
             )
         self.stats.add(length, length)
         return Outputs(logits[..., : self._vocabulary].to(self.device), early)[0]
+
+    def _check_fits(self, length: int) -> None:
+        if self.context is not None and length > self.context:
+            raise PromptError(f"{length} tokens don't fit the context window of {self.name} ({self.context})")

@@ -175,8 +175,9 @@ def test_reset_frees_the_pool_and_starts_afresh(tiny_llama: str) -> None:
     backbone, plain = make_backbone(load(tiny_llama), [], 270), Plain(tiny_llama)
     assert isinstance(backbone, SlotBackbone)
     backbone.open([LaneRequest(None, prompt(50))])
+    assert backbone.cache_bytes > 0
     backbone.reset()
-    assert not backbone._cache.pools
+    assert backbone.cache_bytes == 0
     backbone.stats.reset()
     lanes, logits = backbone.open([LaneRequest(None, prompt(50))])
     check(logits[0], plain(prompt(50)))

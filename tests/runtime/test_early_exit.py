@@ -1,6 +1,5 @@
 """Early exits through prefill, steps and lanes of every kind: always the hidden states of plain forwards."""
 
-import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from arith.operands import LLM
-from arith.operands.adapters import attach
 from arith.operands.loading import load_model
 from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
 from arith.runtime.early import EarlyExits
@@ -19,34 +17,8 @@ from arith.runtime.lora import LaneAdapters
 from arith.runtime.recompute import RecomputeBackbone
 from arith.runtime.slots import SlotBackbone
 from tests.conftest import save_lora
-from tests.runtime.plain import CPU, check, load, prompt
-
-EXITS = (0, 1, 2)
-
-
-@functools.cache
-def runner(path: str, adapter: str | None) -> Any:
-    """The plain model, its adapter run by peft."""
-    return load(path) if adapter is None else attach(load(path), [adapter])[0]
-
-
-@torch.inference_mode()
-def check_early(backbone: Backbone, path: str, lanes: list[Lane], logits: list[Tensor]) -> None:
-    """The hidden states and logits of every exit, against the output of hooks in a plain forward."""
-    found = {exit: backbone.early_logits(lanes, exit) for exit in EXITS}
-    for number, (lane, own) in enumerate(zip(lanes, logits, strict=True)):
-        model = runner(path, lane.adapter)
-        plain = model(input_ids=torch.tensor([lane.tokens]), output_hidden_states=True)
-        keep = len(own)
-        llama = model.base_model.model if lane.adapter else model
-        for exit in EXITS[:-1]:
-            states = plain.hidden_states[exit][0, -keep:]
-            assert lane.early[exit].shape == (keep, 32)
-            check(lane.early[exit], states)
-            check(found[exit][number], llama.lm_head(llama.model.norm(states)))
-        check(own, plain.logits[0, -keep:])
-        assert found[EXITS[-1]][number].shape == own.shape
-        torch.testing.assert_close(found[EXITS[-1]][number], own, rtol=0, atol=1e-5)
+from tests.runtime.early_reference import EXITS, check_early
+from tests.runtime.plain import CPU, load, prompt
 
 
 def recomputing(path: str) -> RecomputeBackbone:
@@ -121,6 +93,25 @@ def test_lanes_may_leave_and_enter_in_any_order(backbone: Backbone, tiny_llama: 
                 del logits[lane]
         if logits:
             check_early(backbone, tiny_llama, list(logits), list(logits.values()))
+
+
+def test_a_lane_keeps_what_is_behind_each_of_the_tokens_it_got(backbone: Backbone, tiny_llama: str) -> None:
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 9, 20)])
+    logits = backbone.extend(lanes, [prompt(number) for number in (3, 1, 6)])
+    check_early(backbone, tiny_llama, lanes, logits)
+    check_early(backbone, tiny_llama, lanes[::-1], logits[::-1])
+
+
+def test_a_cropped_lane_keeps_what_is_behind_the_tokens_that_are_left(
+    backbone: Backbone, tiny_llama: str
+) -> None:
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 9, 20)])
+    logits = backbone.extend(lanes, [prompt(number) for number in (6, 6, 2)])
+    backbone.crop(lanes, [11, 11, 19])
+    check_early(backbone, tiny_llama, lanes[:2], [logits[0], logits[1][:2]])
+    early = backbone.early_logits(lanes, 1)
+    assert [len(one) for one in early] == [6, 2, 0]
+    assert [len(lane.early[0]) for lane in lanes] == [6, 2, 0]
 
 
 def test_positions_kept_across_chunks_of_a_long_prompt(new_llama: Callable[..., str]) -> None:

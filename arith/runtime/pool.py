@@ -1,0 +1,123 @@
+"""The pool: which lane is in which slot of the KV cache."""
+
+from collections.abc import Sequence
+
+from arith.runtime.cache import SlotCache
+from arith.runtime.lane import Lane
+from arith.runtime.prefix import PrefixIndex
+
+_FIRST_CAPACITY = 256
+_GROWTH = 1.5
+
+
+class LanePool:
+    """Lanes in the slots of a KV cache: open ones, those being opened, and closed ones.
+
+    The open ones fill the slots from 0 on, without a hole. The keys and values of a closed lane serve as
+    prefixes until its slot is needed. Of every lane the cache holds the keys and values of its `tokens`.
+    """
+
+    def __init__(self, longest: int | None):
+        """`longest` is the most tokens that a lane may come to have (None: no limit)."""
+        self.cache = SlotCache()
+        self._longest = longest
+        self._slots: list[Lane | None] = []
+        self._open = 0
+        self._entering: set[Lane] = set()
+
+    def prefixes(self) -> PrefixIndex:
+        """An index of all that the cache holds."""
+        return PrefixIndex(
+            (lane.adapter, lane.tokens, slot) for slot, lane in enumerate(self._slots) if lane is not None
+        )
+
+    def enter(self, adapters: Sequence[str | None], length: int) -> list[Lane]:
+        """Lanes to be opened, without tokens so far, each with room for `length`; closed ones make way."""
+        taken = {lane.slot for lane in self._entering}
+        self._reserve(self._open + len(taken) + len(adapters), length)
+        free = (slot for slot in range(self._open, len(self._slots)) if slot not in taken)
+        lanes = [Lane(adapter, [], next(free)) for adapter in adapters]
+        for lane in lanes:
+            self._slots[lane.slot] = lane
+        self._entering.update(lanes)
+        return lanes
+
+    def admit(self, lanes: Sequence[Lane]) -> None:
+        """Those which `enter` gave are open from now on."""
+        target = range(self._open, self._open + len(lanes))
+        movers = [lane.slot for lane in lanes if lane.slot not in target]
+        staying = {lane.slot for lane in lanes}
+        self._exchange(movers, [slot for slot in target if slot not in staying])
+        self._entering.difference_update(lanes)
+        self._open += len(lanes)
+
+    def withdraw(self, lanes: Sequence[Lane]) -> None:
+        """Those which `enter` gave won't be opened; what the cache holds of them serves as prefixes."""
+        self._entering.difference_update(lanes)
+
+    def close(self, lanes: Sequence[Lane]) -> None:
+        """The last open lanes move into the holes which these leave, and these behind all open ones."""
+        staying = self._open - len(lanes)
+        closing = {lane.slot for lane in lanes}
+        movers = [slot for slot in range(staying, self._open) if slot not in closing]
+        self._exchange(movers, sorted(slot for slot in closing if slot < staying))
+        self._open = staying
+
+    def fit(self, length: int) -> None:
+        """Make room for lanes of `length` tokens."""
+        self._reserve(len(self._slots), length)
+
+    def trim(self) -> None:
+        """Give back the memory of all slots behind the lanes that are open or being opened."""
+        kept = max([self._open, *(lane.slot + 1 for lane in self._entering)])
+        del self._slots[kept:]
+        self.cache.trim(kept)
+
+    def clear(self) -> None:
+        """Forget all lanes and give all memory back."""
+        self.cache.clear()
+        self._slots = []
+        self._open = 0
+        self._entering.clear()
+
+    def check_open(self, lanes: Sequence[Lane]) -> None:
+        """Raises `ValueError` unless all are open here, and none is named twice."""
+        slots = {lane.slot for lane in lanes}
+        if len(slots) != len(lanes) or any(
+            not 0 <= lane.slot < self._open or self._slots[lane.slot] is not lane for lane in lanes
+        ):
+            raise ValueError("a lane that isn't open in this backbone, or is named twice")
+
+    def check_entering(self, lanes: Sequence[Lane]) -> None:
+        """Raises `ValueError` unless all of them have entered, and are neither open nor withdrawn."""
+        if not self._entering.issuperset(lanes):
+            raise ValueError("these lanes aren't being opened: they are open, cancelled or forgotten")
+
+    def _exchange(self, left: Sequence[int], right: Sequence[int]) -> None:
+        """The lanes in the slots `left` change places with those in `right`."""
+        sources, targets = [*left, *right], [*right, *left]
+        lanes = [self._slots[slot] for slot in sources]
+        moves = [
+            (lane, source, target)
+            for lane, source, target in zip(lanes, sources, targets, strict=True)
+            if lane is not None and lane.tokens
+        ]
+        self.cache.copy(
+            [source for _, source, _ in moves],
+            [target for _, _, target in moves],
+            max((len(lane.tokens) for lane, _, _ in moves), default=0),
+        )
+        for lane, target in zip(lanes, targets, strict=True):
+            self._slots[target] = lane
+            if lane is not None:
+                lane.slot = target
+
+    def _reserve(self, slots: int, length: int) -> None:
+        capacity = self.cache.capacity
+        if length > capacity:
+            capacity = max(length, int(_GROWTH * capacity), _FIRST_CAPACITY)
+            capacity = capacity if self._longest is None else min(capacity, self._longest)
+        if slots > self.cache.slots:
+            slots = max(slots, int(_GROWTH * self.cache.slots))
+        self.cache.reserve(slots, capacity)
+        self._slots.extend([None] * (self.cache.slots - len(self._slots)))
