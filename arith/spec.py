@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arith.errors import SpecError
-from arith.runtime.options import Sampling
+from arith.runtime.options import PROMPT_LOOKUP, Sampling, Speculate
 from arith.spec_file import SpecFile, validated
 from arith.spec_operand import declared_operand, operand_keys
 from arith.spec_operators import import_operators, operator_paths
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from arith.language import Formula
     from arith.spec_operand import Operand
 
+SPEC_NAME = "spec.yaml"
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -28,38 +30,68 @@ class Spec:
     operands: Mapping[str, "Operand"]
     params: Mapping[str, float]
     sampling: Sampling
+    speculate: Speculate | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Spec":
-        """Read and check a YAML file; no model is looked for yet.
+        """Read and check a YAML file, or the one that `save` wrote into a folder; no model is looked for yet.
 
         Raises `SpecError`, which names the file, the line and the key, for whatever is wrong in it.
         """
-        document = read_yaml(Path(path))
+        file_path = Path(path)
+        document = read_yaml(file_path / SPEC_NAME if file_path.is_dir() else file_path)
         file = validated(document)
         for section, names in (("operands", file.operands), ("params", file.params)):
             for name in names:
                 _check_name(document, file, section, name)
         import_operators(document, file.operators)
         operands = {name: declared_operand(document, file, name) for name in file.operands}
-        spec = cls(document.source, file.formula, operands, file.params, file.sampling)
-        try:
-            spec.formula()
-        except FormulaError as error:
-            raise SpecError(f"{document.place(('formula',))}: formula: {error}") from None
+        spec = cls(document.source, file.formula, operands, file.params, file.sampling, file.speculate)
+        for key, check in (("formula", spec.formula), ("speculate", spec.drafting)):
+            try:
+                check()
+            except FormulaError as error:
+                raise SpecError(f"{document.place((key,))}: {key}: {error}") from None
         return spec
+
+    @classmethod
+    def of(cls, formula: "Formula", sampling: Sampling) -> "Spec":
+        """The specification of a formula as it is bound."""
+        bound = formula.bound_operands()
+        params = {name: value for name, value in formula.bindings.items() if name in formula.parameters}
+        return cls(SPEC_NAME, str(formula), bound, params, sampling)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `spec.yaml` into the folder, which is made if it isn't there. Raises as `dump` does."""
+        text = self.dump()
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / SPEC_NAME).write_text(text, encoding="utf-8")
 
     def formula(self) -> "Formula":
         """The formula, with the operands and parameter values that it uses bound to their names.
 
         Raises `FormulaError` where it uses a name that nothing declares.
         """
+        return self._bound(self.text)
+
+    def drafting(self) -> object:
+        """What `Engine` takes as `speculate`. Raises `FormulaError` where the draft uses a name that nothing
+        declares."""
+        if self.speculate is None:
+            return None
+        draft: object = self.speculate.draft
+        if draft not in (None, PROMPT_LOOKUP):
+            draft = self._bound(str(draft))
+        chosen = {"lazy": self.speculate.lazy} if draft is None else {"draft": draft}
+        return {**chosen, "tokens": self.speculate.tokens}
+
+    def _bound(self, text: str) -> "Formula":
         from arith.language import Formula
         from arith.language.names import collect
 
-        used = collect(parse(self.text)).free
+        used = collect(parse(text)).free
         declared = {**self.operands, **self.params}
-        formula = Formula(self.text, **{name: value for name, value in declared.items() if name in used})
+        formula = Formula(text, **{name: value for name, value in declared.items() if name in used})
         try:
             formula.bound_operands()
         except FormulaError as error:
@@ -72,8 +104,10 @@ class Spec:
     @property
     def unused(self) -> tuple[str, ...]:
         """The operands and parameters that are declared, but not used by the formula (and so not loaded)."""
-        formula = self.formula()
-        used = {*formula.operands, *formula.parameters}
+        formulas = [self.formula()]
+        if self.speculate is not None and self.speculate.draft not in (None, PROMPT_LOOKUP):
+            formulas.append(self._bound(self.speculate.draft))
+        used = {name for formula in formulas for name in (*formula.operands, *formula.parameters)}
         return tuple(name for name in (*self.operands, *self.params) if name not in used)
 
     def dump(self) -> str:
@@ -94,6 +128,8 @@ class Spec:
             content["operators"] = paths
         if options := self.sampling.model_dump(mode="json", exclude_defaults=True):
             content["sampling"] = options
+        if self.speculate is not None:
+            content["speculate"] = self.speculate.model_dump(mode="json", exclude_defaults=True)
         return write_yaml(content)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from arith.errors import SpecError
-from arith.runtime.options import Sampling, in_words
+from arith.runtime.options import Sampling, Speculate, in_words
 from arith.yaml_document import Key, YamlDocument
 from grammar.errors import nearest
 
@@ -117,6 +117,10 @@ class SpecFile(BaseModel):
         Field(description="operators of one's own, as package.module:function"),
     ] = []
     sampling: Annotated[Sampling, Field(description="generation options")] = Sampling()
+    speculate: Annotated[
+        Speculate | None,
+        Field(description="what drafts tokens, by which texts come faster and stay the same"),
+    ] = None
 
 
 def json_schema() -> dict[str, Any]:
@@ -183,6 +187,7 @@ _OWNERS: dict[str, type[BaseModel]] = {
     "": SpecFile,
     "defaults": OperandKeys,
     "sampling": Sampling,
+    "speculate": Speculate,
 }
 
 

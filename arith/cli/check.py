@@ -49,7 +49,7 @@ def refuse_what_models_lack(formula: "Formula", plan: "Plan") -> None:
 
     bound = formula.bound_operands()
     here = {operand for one in plan.backbones if one.memory for _, operand in one.lanes}
-    exits = exits_of(formula.program, bound)
+    exits = exits_of([formula.program], bound)
     refuse_missing_layers({one: asked for one, asked in exits.items() if one in here}, bound)
     for operand in bound.values():
         if locate(operand.model).local and not is_unconverted(operand.model):

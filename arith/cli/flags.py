@@ -1,13 +1,15 @@
 """Command line flags: one for each generation option, made from the options' own model, and `--param`."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Annotated, Any, get_origin
 
 import typer
 
 from arith.errors import OptionError, SpecError
-from arith.runtime.options import Sampling
+from arith.runtime.options import Sampling, Speculate
 from arith.spec import Spec
 from grammar.errors import FormulaError
 
@@ -43,6 +45,34 @@ def sampling_of(spec: Spec, flags: dict[str, object]) -> Sampling:
     """The options of the specification, those of the command line over them. Raises `OptionError`."""
     given = {name: value for name, value in flags.items() if value is not None}
     return Sampling.of(spec.sampling.model_dump(exclude_unset=True) | given)
+
+
+def with_speculation(spec: Spec, draft: str | None, tokens: str | None) -> Spec:
+    """The specification with `--speculate` (`false` is none) and `--draft-tokens` over its own draft.
+
+    Raises `OptionError` or `FormulaError`.
+    """
+    if draft is None and tokens is None:
+        return spec
+    if draft == "false":
+        return replace(spec, speculate=None)
+    own = spec.speculate
+    given: dict[str, object] = {} if own is None else own.model_dump(exclude_unset=True)
+    if draft is not None:
+        given = {"draft": draft}
+    if tokens is not None:
+        if not given:
+            raise OptionError("--draft-tokens is about a draft", "name it with --speculate")
+        given["tokens"] = tokens if tokens == "auto" else _whole("--draft-tokens", tokens)
+    changed = replace(spec, speculate=Speculate.model_validate(given))
+    changed.drafting()
+    return changed
+
+
+def _whole(flag: str, text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise OptionError(f"{flag} {text}: it has to be a whole number of at least 1, or auto")
+    return int(text)
 
 
 def params_of(spec: Spec, assignments: Iterable[str] | None) -> dict[str, float]:

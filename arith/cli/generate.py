@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arith.cli.failures import ends_well, put, say
-from arith.cli.flags import PARAM, params_of, sampling_flags, sampling_of
+from arith.cli.flags import PARAM, params_of, sampling_flags, sampling_of, with_speculation
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
@@ -68,6 +68,12 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each finished row to")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the rows missing from --out")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace --out if it exists")] = False,
+    speculate: Annotated[
+        str | None, typer.Option(help="what drafts tokens: a formula, prompt_lookup, or false for nothing")
+    ] = None,
+    draft_tokens: Annotated[
+        str | None, typer.Option(help="tokens to draft each time: a number, or auto [default]")
+    ] = None,
     max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
@@ -79,7 +85,7 @@ def generate(
     One row is streamed to standard output as text. Several are written as JSON Lines in the order in which
     they finish: to --out, or to standard output without it.
     """
-    document = Spec.load(spec)
+    document = with_speculation(Spec.load(spec), speculate, draft_tokens)
     options = sampling_of(document, sampling)
     params = params_of(document, param)
     lines = choose_prompts(prompt, prompts)
@@ -96,6 +102,8 @@ def generate(
             stream_row(engine, run, file)
         else:
             write_rows(engine, run, file, missing)
+        if engine.stats.drafted:
+            say(str(engine.stats.speculation))
 
 
 def choose_prompts(prompt: str | None, prompts: Path | None) -> list[PromptLine]:

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 def plan_of(spec: Spec, device: str | None) -> "Plan":
     """What will be loaded, where, and the memory it takes."""
     from arith.operands.loading import resolve_device
+    from arith.runtime.drafting import drafting_of
+    from arith.runtime.models import together
     from arith.runtime.plan import Plan
 
-    return Plan.of(spec.formula().bound_operands(), resolve_device(device))
+    formula = spec.formula()
+    drafting = drafting_of(spec.drafting(), formula, formula.bindings)
+    operands = together(formula, None if drafting is None else drafting.formula)
+    return Plan.of(operands, resolve_device(device))
 
 
 def load(
@@ -40,7 +45,13 @@ def load(
         say(f"converting {model} to float32 once: later starts find it in {cache_folder()} ...")
     refuse_unreadable(spec, lines, end)
     say("loading the models ...")
-    engine = Engine(spec.formula(), max_rows=max_rows, device=device, sampling=spec.sampling)
+    engine = Engine(
+        spec.formula(),
+        max_rows=max_rows,
+        device=device,
+        sampling=spec.sampling,
+        speculate=spec.drafting(),
+    )
     for note in engine.notes:
         say(note)
     return engine

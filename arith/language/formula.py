@@ -16,6 +16,7 @@ from arith.language.lower import lower
 from arith.language.merge import Scope, with_formulas
 from arith.language.names import Names, collect, refuse_reserved
 from arith.language.program import Program
+from arith.language.rewrite import Change, rewritten
 from arith.language.values import Type
 from grammar.errors import FormulaError, nearest
 from grammar.parse import parse
@@ -163,6 +164,12 @@ class Formula(Algebra):
     def program(self) -> Program:
         """The compiled formula; printing it shows its graph."""
         return self._analysis
+
+    def rewritten(self, change: Change) -> "Formula":
+        """The formula with parts replaced (see `arith.language.rewrite`), and what it then uses bound."""
+        document = rewritten(self.document, change)
+        free = collect(document).free
+        return _built(document, {name: value for name, value in self.bindings.items() if name in free})
 
     def bound_operands(self) -> dict[str, Any]:
         """What each operand is bound to, in order of first use; `FormulaError` for a name bound to

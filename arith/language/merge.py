@@ -7,22 +7,9 @@ from itertools import count
 from typing import Any
 
 from arith.language.names import names_in, ordered
+from arith.language.rewrite import rewrite
 from grammar.errors import FormulaError
-from grammar.tree import (
-    Call,
-    Comparison,
-    Definition,
-    Document,
-    Expression,
-    Keyword,
-    Name,
-    Negate,
-    Number,
-    Product,
-    Quotient,
-    Sum,
-    Text,
-)
+from grammar.tree import Definition, Document, Expression, Name
 
 UNNAMED = re.compile(r"operand[0-9]+")
 
@@ -117,25 +104,6 @@ def rename(node: Expression, names: Mapping[str, str]) -> Expression:
     """The expression with its names replaced."""
     if not names or all(old == new for old, new in names.items()):
         return node
-    match node:
-        case Number() | Text():
-            return node
-        case Name(name):
-            return Name(names.get(name, name), node.span)
-        case Negate(operand):
-            return Negate(rename(operand, names), node.span)
-        case Sum(terms):
-            return Sum(tuple(rename(term, names) for term in terms), node.span)
-        case Product(left, right):
-            return Product(rename(left, names), rename(right, names), node.span)
-        case Quotient(left, right):
-            return Quotient(rename(left, names), rename(right, names), node.span)
-        case Comparison(left, sign, right):
-            return Comparison(rename(left, names), sign, rename(right, names), node.span)
-        case Call(function, arguments, keywords):
-            return Call(
-                function,
-                tuple(rename(argument, names) for argument in arguments),
-                tuple(Keyword(k.name, rename(k.value, names), k.span) for k in keywords),
-                node.span,
-            )
+    return rewrite(
+        node, lambda one: Name(names.get(one.id, one.id), one.span) if isinstance(one, Name) else None
+    )

@@ -19,6 +19,7 @@ RESERVED = {
     "false": "the number 0",
     "vocabulary": "the texts of all tokens",
     "formula": "the formula itself, in results",
+    "prompt_lookup": "a draft from the row's own text",
 }
 """Names that nothing else may be called, and what each stands for."""
 

@@ -83,7 +83,8 @@ class Answers:
         return self.layers[operand, k]
 
     def log_likelihood(self, operand: str) -> Tensor:
-        totals = [moment.totals[operand] for moment in self.moments]
+        # A draft may ask for an operand that its row's results don't hold: it drafts as if at the beginning.
+        totals = [moment.totals.get(operand, 0.0) for moment in self.moments]
         return torch.tensor(totals, dtype=torch.float32, device=self.device).unsqueeze(-1)
 
     def strength(self, classifier: str, *, prompt: bool) -> Tensor:

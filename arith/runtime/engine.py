@@ -13,17 +13,17 @@ from torch import Tensor
 from arith.errors import OptionError
 from arith.language import Formula
 from arith.operands.loading import resolve_device
-from arith.runtime.generation import Ending, Generation
+from arith.runtime.drafting import drafting_of
+from arith.runtime.generation import Generation
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling, check_max_rows
 from arith.runtime.plan import free_memory
-from arith.runtime.processors import Processors
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import RowLogits, next_log_probs, score, teacher_forced
+from arith.runtime.setup import ready
 from arith.runtime.stats import EngineStats
-from arith.runtime.stopping import Criteria, StopStrings
 from arith.runtime.streamer import check_streamer
 from arith.runtime.text import TextDecoder
 
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
 LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are scored together
-
-SPEC_NAME = "spec.yaml"
 
 Measured = TypeVar("Measured")
 
@@ -44,8 +42,9 @@ class Engine:
     `formula` is an operand, an expression of operands, or a bound `Formula`. Its models are loaded at once:
     each distinct set of weights one time, on `device` (cuda, mps or cpu, the best one when None). `max_rows`
     bounds the sequences in flight; when None it follows from the memory. `sampling` are the options of calls
-    that don't give their own. Raises `FormulaError`, `OperandError` or `PlanError` before loading whatever
-    can be known before.
+    that don't give their own, and `speculate` is what drafts tokens (see `arith.runtime.drafting`), by which
+    texts come faster and stay the same. Raises `FormulaError`, `OperandError` or `PlanError` before loading
+    whatever can be known before.
     """
 
     def __init__(
@@ -55,17 +54,21 @@ class Engine:
         max_rows: int | None = None,
         device: str | None = None,
         sampling: Sampling | Mapping[str, Any] | None = None,
+        speculate: Any = None,
     ):
         check_max_rows(max_rows)
         self.sampling = sampling if isinstance(sampling, Sampling) else Sampling.of(dict(sampling or {}))
         self.formula = Formula.of(formula)
         self.device = resolve_device(device)
-        self._models = Models(self.formula, self.device)
+        self._drafting = drafting_of(speculate, self.formula, self.formula.bindings)
+        draft = None if self._drafting is None else self._drafting.formula
+        self._models = Models(self.formula, draft, self.device)
         self.operands = self._models.operands
         self.plan = self._models.plan
         self.notes = self._models.notes
+        models = self._models
         self._rows = RowMaker(
-            self.formula, self.operands, self._models.windows, self._models.fusion.vocabulary
+            self.formula, self.operands, models.readers, models.windows, models.fusion.vocabulary
         )
         self._max_rows = max_rows
         self.stats = EngineStats(self.plan, self._models.backbones)
@@ -76,9 +79,9 @@ class Engine:
         """The engine of a specification: a YAML file, or a folder that `save` wrote."""
         from arith.spec import Spec
 
-        file = Path(path)
-        spec = Spec.load(file / SPEC_NAME if file.is_dir() else file)
-        return cls(spec.formula(), max_rows=max_rows, device=device, sampling=spec.sampling)
+        spec = Spec.load(path)
+        formula, draft = spec.formula(), spec.drafting()
+        return cls(formula, max_rows=max_rows, device=device, sampling=spec.sampling, speculate=draft)
 
     def save(self, folder: str | Path) -> None:
         """Writes the formula, its operands, parameter values and sampling to `spec.yaml` in the folder, and
@@ -86,12 +89,7 @@ class Engine:
         path."""
         from arith.spec import Spec
 
-        bound = self.formula.bound_operands()
-        params = {name: v for name, v in self.formula.bindings.items() if name in self.formula.parameters}
-        spec = Spec(SPEC_NAME, str(self.formula), bound, params, self.sampling)
-        text = spec.dump()
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        (Path(folder) / SPEC_NAME).write_text(text, encoding="utf-8")
+        Spec.of(self.formula, self.sampling).save(folder)
 
     def _options(self, given: Mapping[str, Any]) -> Sampling:
         return Sampling.of({**self.sampling.model_dump(exclude_unset=True), **given})
@@ -109,6 +107,7 @@ class Engine:
         logits_processor: Any = None,
         stopping_criteria: Any = None,
         streamer: Any = None,
+        speculate: Any = None,
         **sampling: Any,
     ) -> list[Result]:
         """Writes text for each prompt: the results in the order of the prompts, the samples of one next to
@@ -117,6 +116,7 @@ class Engine:
         prompts: a list of texts, message lists or objects with `prompt` (or one of these by itself).
         params: a dict of parameter values, or one such dict for each prompt.
         logits_processor, stopping_criteria, streamer: transformers' objects; a streamer takes one row.
+        speculate: what drafts tokens, in place of what the engine was given; False drafts none.
         sampling: the options of `Sampling`, under transformers' names (`max_new_tokens`, `temperature`,
             `top_p`, `seed`, …); those left out are the engine's own.
         """
@@ -126,6 +126,7 @@ class Engine:
             logits_processor=logits_processor,
             stopping_criteria=stopping_criteria,
             streamer=streamer,
+            speculate=speculate,
             **sampling,
         )
         return sorted(found, key=lambda result: (result.index, result.sample))
@@ -138,6 +139,7 @@ class Engine:
         logits_processor: Any = None,
         stopping_criteria: Any = None,
         streamer: Any = None,
+        speculate: Any = None,
         places: Sequence[str] | None = None,
         wanted: Collection[tuple[int, int]] | None = None,
         **sampling: Any,
@@ -147,7 +149,14 @@ class Engine:
         run of all."""
         options = self._options(sampling)
         generation = self._generation(
-            prompts, params, options, logits_processor, stopping_criteria, places, wanted
+            prompts,
+            options,
+            params=params,
+            speculate=speculate,
+            places=places,
+            wanted=wanted,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
         )
         if streamer is not None:
             check_streamer(streamer, len(generation.waiting))
@@ -155,12 +164,13 @@ class Engine:
 
     def _results(self, generation: Generation, sampling: Sampling, streamer: Any) -> Iterator[Result]:
         if streamer is not None and generation.waiting:
-            streamer.put(torch.tensor([generation.waiting[0].prompt_ids[generation.first_operand]]))
+            first = next(iter(self.operands.values()))
+            streamer.put(torch.tensor([generation.waiting[0].prompt_ids[first]]))
         with self._at_work():
             for rows in generation.run():
                 for row in rows:
                     if streamer is not None:
-                        streamer.put(torch.tensor([row.tokens[-1]]))
+                        streamer.put(torch.tensor(row.tokens[-row.fresh :]))
                     if row.finish_reason is not None:
                         yield row.result(sampling.seed, self.tokenizer)
         if streamer is not None:
@@ -173,13 +183,22 @@ class Engine:
         params: Any = None,
         logits_processor: Any = None,
         stopping_criteria: Any = None,
+        speculate: Any = None,
         places: Sequence[str] | None = None,
         **sampling: Any,
     ) -> Iterator[Piece]:
         """Like `as_completed`, but yields each row's text in pieces as it comes; a row's last piece has its
         `result`."""
         options = self._options(sampling)
-        generation = self._generation(prompts, params, options, logits_processor, stopping_criteria, places)
+        generation = self._generation(
+            prompts,
+            options,
+            params=params,
+            speculate=speculate,
+            places=places,
+            logits_processor=logits_processor,
+            stopping_criteria=stopping_criteria,
+        )
         return self._pieces(generation, options)
 
     def _pieces(self, generation: Generation, sampling: Sampling) -> Iterator[Piece]:
@@ -187,14 +206,13 @@ class Engine:
         with self._at_work():
             for rows in generation.run():
                 for row in rows:
-                    token = row.tokens[-1]
-                    text = decoders[row].push(token)
-                    if row.finish_reason is None:
-                        yield Piece(row.index, row.sample, text, [token])
-                    else:
+                    tokens = row.tokens[-row.fresh :]
+                    text = "".join(map(decoders[row].push, tokens))
+                    result = None
+                    if row.finish_reason is not None:
                         text += decoders.pop(row).flush()
                         result = row.result(sampling.seed, self.tokenizer)
-                        yield Piece(row.index, row.sample, text, [token], result)
+                    yield Piece(row.index, row.sample, text, tokens, result)
 
     def score(
         self,
@@ -217,37 +235,36 @@ class Engine:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
         text, or a list of token ids; either may be empty)."""
         rows = self._rows.to_score(prompts, continuations, params, end=False, behind=True)
-
         found = self._teacher_forced(rows, partial(next_log_probs, self._models.fusion), behind=True)
         return torch.cat(found) if found else torch.empty(0, self._models.fusion.vocabulary)
 
     def _generation(
         self,
         prompts: Any,
-        params: Any,
         sampling: Sampling,
-        logits_processor: Any,
-        stopping_criteria: Any,
+        *,
+        params: Any,
+        speculate: Any,
         places: Sequence[str] | None,
         wanted: Collection[tuple[int, int]] | None = None,
+        **objects: Any,
     ) -> Generation:
         """A generation that is checked and rendered, but has run nothing."""
-        rows = self._rows.to_generate(
-            prompts, params, sampling.num_return_sequences, sampling.seed, places, wanted
-        )
-        return Generation(
-            self._models.fusion,
-            self._models.backbones,
+        drafting = self._drafting
+        if speculate is not None:
+            declared = {**self.formula.bindings, **self._models.declared}
+            drafting = drafting_of(speculate, self.formula, declared)
+        samples, seed = sampling.num_return_sequences, sampling.seed
+        draft = None if drafting is None else drafting.formula
+        rows = self._rows.to_generate(prompts, params, samples, seed, places, wanted, draft)
+        return ready(
+            self._models,
             rows,
             sampling,
-            Processors(sampling, logits_processor, sampling.greedy),
-            Ending(self._models.end_ids, Criteria(stopping_criteria), self._models.windows),
-            {
-                row: StopStrings(sampling.stop_strings, self.tokenizer)
-                for row in rows
-                if sampling.stop_strings
-            },
-            self._rows_at_once(rows, sampling.max_new_tokens),
+            drafting=drafting,
+            stats=self.stats.speculation,
+            max_rows=self._rows_at_once(rows, sampling.max_new_tokens),
+            **objects,
         )
 
     def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
@@ -267,13 +284,8 @@ class Engine:
         with_logits = int(LOGITS_SHARE * free_memory(self.device) // logits_bytes)
         together = max(1, min(self._rows_at_once(rows, longest), with_logits))
         with self._at_work():
-            return [
-                measure(row, logits)
-                for start in range(0, len(rows), together)
-                for row, logits in teacher_forced(
-                    models.fusion, models.backbones, rows[start : start + together], behind
-                )
-            ]
+            forced = teacher_forced(models.fusion, models.backbones, rows, behind, together)
+            return [measure(row, logits) for row, logits in forced]
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

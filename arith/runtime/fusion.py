@@ -14,7 +14,6 @@ from arith.language.vocabulary import refuse_beyond
 from arith.operands.llm import LLM
 from arith.runtime.answers import Answers, Facts, Leaf, Moment
 from arith.runtime.result import FORMULA
-from arith.runtime.row import Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +45,10 @@ def asked_layers(program: Program) -> tuple[tuple[str, int], ...]:
     return tuple((name, int(k)) for name, k in calls if isinstance(k, float))
 
 
-def exits_of(program: Program, operands: Mapping[str, LLM]) -> dict[LLM, tuple[int, ...]]:
-    """The early exits that a program asks of each operand."""
+def exits_of(programs: Sequence[Program], operands: Mapping[str, LLM]) -> dict[LLM, tuple[int, ...]]:
+    """The early exits that programs ask of each operand."""
     found: dict[LLM, tuple[int, ...]] = {}
-    for name, k in asked_layers(program):
+    for name, k in [layer for program in programs for layer in asked_layers(program)]:
         operand = operands[name]
         found[operand] = tuple(dict.fromkeys((*found.get(operand, ()), k)))
     return found
@@ -72,7 +71,6 @@ class Fusion:
         self.device = device
         self.facts = facts
         self.layers = asked_layers(self.program)
-        self.exits = exits_of(self.program, operands)
         self.totalled = tuple(str(call["operand"]) for call in self.program.calls("log_likelihood"))
 
     def refuse_unknown_tokens(self) -> None:
@@ -83,11 +81,21 @@ class Fusion:
                 number = self.facts.token(token) if isinstance(token, str) else token
                 refuse_beyond(int(number), self.vocabulary)
 
-    def fuse(self, rows: Sequence[Row], logits: Mapping[Leaf, tuple[Sequence[int], Tensor]]) -> Fused:
-        """The distributions of the rows' next tokens. `logits` holds for each leaf which of the rows it ran
-        for (an operand of weight 0 need not), and its logits there."""
-        spread = {leaf: self._spread(chosen, part, len(rows)) for leaf, (chosen, part) in logits.items()}
-        return self.evaluate([Moment(row, row.tokens, row.totals) for row in rows], spread)
+    def spread(self, logits: Mapping[Leaf, tuple[Sequence[int], Tensor]], count: int) -> dict[Leaf, Tensor]:
+        """The logits of some of `count` positions as logits of all, 0 elsewhere."""
+        return {leaf: self._spread(chosen, part, count) for leaf, (chosen, part) in logits.items()}
+
+    def with_token(
+        self, totals: Mapping[str, float], logits: Mapping[Leaf, Tensor], position: int, token: int
+    ) -> dict[str, float]:
+        """The running totals of the operands that are added up, with one more token, chosen at a position."""
+        new = dict(totals)
+        for name in self.totalled:
+            leaf = (self.operands[name], None)
+            if leaf in logits:
+                row = logits[leaf][position : position + 1]
+                new[name] += log_probs_of(row, torch.tensor([[token]], device=row.device)).item()
+        return new
 
     def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The formula at each of the moments, from logits `[moments, vocab]`; a leaf that didn't run is
@@ -117,9 +125,8 @@ class Fusion:
         return Fused(log_probs, leaves)
 
     def _spread(self, chosen: Sequence[int], part: Tensor, count: int) -> Tensor:
-        """The logits of some of the rows as logits of all, 0 elsewhere."""
         part = part.to(self.device)
-        if len(chosen) == count:
+        if len(chosen) == count and list(chosen) == list(range(count)):
             return part
         return self._nothing(count, part.dtype).index_copy(0, torch.tensor(chosen, device=self.device), part)
 

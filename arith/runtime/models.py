@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from arith.errors import OperandError
+from arith.errors import OperandError, OptionError
 from arith.language import Formula
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
@@ -18,45 +18,70 @@ from arith.runtime.backbone import Backbone, make_backbone
 from arith.runtime.fusion import Fusion, exits_of
 from arith.runtime.guides import Guide, load_guides
 from arith.runtime.plan import Plan
+from grammar.errors import FormulaError
 
 
 class Models:
-    """The models of a bound formula, loaded on one device: each distinct set of weights once.
+    """The models of a bound formula and of its draft, on one device: each distinct set of weights once.
 
-    Raises `FormulaError`, `OperandError` or `PlanError`, before loading whatever can be known before.
+    `operands` are the formula's, `declared` all that a draft may name, and `readers` those of them that are
+    language models. Raises `FormulaError`, `OperandError` or `PlanError`, before loading whatever can be
+    known before.
     """
 
-    def __init__(self, formula: Formula, device: torch.device):
+    def __init__(self, formula: Formula, draft: Formula | None, device: torch.device):
         program = formula.program
-        bound = formula.bound_operands()
-        self.plan = Plan.of(bound, device, download=True)
-        self.operands: dict[str, LLM] = {name: bound[name] for name in program.operands}
-        distinct = dict.fromkeys(self.operands.values())
+        self.declared = together(formula, draft)
+        self.plan = Plan.of(self.declared, device, download=True)
+        self.readers = {name: one for name, one in self.declared.items() if isinstance(one, LLM)}
+        self.operands = {name: self.readers[name] for name in program.operands}
+        distinct = dict.fromkeys(self.readers.values())
         self.windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
         self.end_ids = frozenset(token for operand in distinct for token in end_ids(operand))
         members = {
             name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
-            for name, o in self.operands.items()
+            for name, o in self.readers.items()
         }
         vocabulary = common_vocabulary(members)
-        exits = exits_of(program, self.operands)
-        refuse_missing_layers(exits, self.operands)
+        self.exits = exits_of([program] if draft is None else [program, draft.program], self.readers)
+        refuse_missing_layers(self.exits, self.readers)
         self.plan.refuse_if_impossible()
-        self.tokenizer = load_tokenizer(next(iter(distinct)))
-        classifiers: dict[str, GuideOperand] = {name: bound[name] for name in program.classifiers}
+        self.tokenizer = load_tokenizer(next(iter(self.operands.values())))
+        classifiers = {n: one for n, one in self.declared.items() if isinstance(one, GuideOperand)}
         loaded = load_guides(classifiers.values(), self.tokenizer, device)
         guides = {name: loaded[operand] for name, operand in classifiers.items()}
         facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides)
         self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts)
         self.fusion.refuse_unknown_tokens()
-        self.backbones = _load_backbones(self.plan, exits, vocabulary.size, device)
+        self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device)
         self.notes = (*vocabulary.notes, *_slower(self.backbones, guides))
+
+    def fusion_of(self, draft: Formula) -> Fusion:
+        """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""
+        for name, operand in draft.bound_operands().items():
+            if self.declared.get(name) != operand:
+                raise OptionError(
+                    f"speculate: the draft needs `{name}`, which this engine has not loaded",
+                    "give `speculate` to the engine, and not only to the call",
+                )
+        operands = {name: self.readers[name] for name in draft.program.operands}
+        fusion = self.fusion
+        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts)
 
     def reset(self) -> None:
         """Gives back the memory of all caches."""
         for backbone in dict.fromkeys(self.backbones.values()):
             backbone.reset()
         self.fusion.facts.reset()
+
+
+def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOperand]:
+    """All operands by their names."""
+    found = dict(formula.bound_operands())
+    for name, operand in ({} if draft is None else draft.bound_operands()).items():
+        if found.setdefault(name, operand) != operand:
+            raise FormulaError(f"`{name}` stands for one thing in the formula and for another in its draft")
+    return found
 
 
 def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:

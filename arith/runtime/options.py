@@ -1,9 +1,17 @@
 """How a row is sampled: the generation options, under transformers' names."""
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from arith.errors import OptionError
@@ -70,6 +78,36 @@ class Sampling(BaseModel):
                 )
                 raise OptionError(f"unknown sampling option `{name}`", hint) from None
             raise OptionError(f"sampling option `{name}` = {first['input']!r}: {in_words(first)}") from None
+
+
+PROMPT_LOOKUP = "prompt_lookup"
+"""The draft that looks for a row's last tokens in its own text."""
+
+
+class Speculate(BaseModel):
+    """What drafts tokens, in a specification: a formula over its operands, the row's own text, or the formula
+    itself without its `lazy` operands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    draft: Annotated[
+        str | None, Field(min_length=1, description=f"a formula over the operands, or {PROMPT_LOOKUP}")
+    ] = None
+    lazy: Annotated[
+        tuple[str, ...],
+        Field(strict=False, description="operands without which the formula drafts for itself"),
+        BeforeValidator(_listed),
+    ] = ()
+    tokens: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["auto"],
+        Field(description="tokens to draft each time; auto drafts as many as pay"),
+    ] = "auto"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.draft is None) == (not self.lazy):
+            raise PydanticCustomError("one_way", "needs either `draft` or `lazy`")
+        return self
 
 
 def check_max_rows(max_rows: int | None) -> None:

@@ -29,7 +29,9 @@ class Row:
     needed: frozenset[LLM | GuideOperand]  # the operands whose weight is not exactly 0
     names: Mapping[str, LLM]  # of all the formula's operands, classifiers aside
     key: int
+    drafting: frozenset[LLM | GuideOperand] = frozenset()  # the operands that draft for it
     tokens: list[int] = field(default_factory=list)
+    fresh: int = 0  # how many of them came last, at once
     logprobs: dict[str, list[float]] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)  # of the log-probabilities, NaN counting 0
     lanes: dict[LLM, Lane] = field(default_factory=dict)
@@ -44,9 +46,15 @@ class Row:
         """Tokens of its prompt, as the first operand reads it."""
         return len(self.prompt_ids[next(iter(self.names.values()))])
 
+    @property
+    def runs(self) -> frozenset[LLM]:
+        """The models that run for it, guides aside."""
+        return frozenset(one for one in self.needed | self.drafting if isinstance(one, LLM))
+
     def append(self, token: int, logprobs: Mapping[str, float]) -> None:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
+        self.fresh += 1
         for name, value in logprobs.items():
             ran = self.ran(name)
             self.logprobs[name].append(value if ran else math.nan)

@@ -93,19 +93,21 @@ class PromptReader:
 class RowMaker:
     """Makes rows of the prompts, texts and parameter values that the calls of one engine are given.
 
-    `places` are what errors call the prompts, such as a file's lines; without them they are counted.
+    `operands` are the formula's, `readers` all that read the prompts, those of drafts included. `places` are
+    what errors call the prompts, such as a file's lines; without them they are counted.
     """
 
     def __init__(
         self,
         formula: Formula,
         operands: Mapping[str, LLM],
+        readers: Mapping[str, LLM],
         windows: Mapping[LLM, int | None],
         vocabulary: int,
     ):
         self.formula = formula
         self.operands = operands
-        self.reader = PromptReader(operands, windows)
+        self.reader = PromptReader(readers, windows)
         self.vocabulary = vocabulary
         self.first_operand = next(iter(operands.values()))
 
@@ -117,12 +119,18 @@ class RowMaker:
         seed: int,
         places: Sequence[str] | None = None,
         wanted: Collection[tuple[int, int]] | None = None,
+        draft: Formula | None = None,
     ) -> list[Row]:
         """Rows that have no token yet, the samples of a prompt next to each other: of all, or those whose
-        prompt's index and sample are `wanted`."""
+        prompt's index and sample are `wanted`. `draft` proposes tokens for them."""
         prompts = as_prompts(prompts)
         values = as_params(self.formula, params, len(prompts))
         rows = self._rows(prompts, [0] * len(prompts), values, samples, seed, places)
+        for row in rows if draft is not None else ():
+            assert draft is not None
+            shared = {name: value for name, value in row.values.items() if name in draft.parameters}
+            row.values = {**draft.parameter_values(shared), **row.values}
+            row.drafting = frozenset(draft.bindings[name] for name in draft.program.needed(row.values))
         return rows if wanted is None else [row for row in rows if (row.index, row.sample) in wanted]
 
     def to_score(

@@ -9,7 +9,7 @@ from torch import Tensor
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbone import Backbone
-from arith.runtime.fusion import Fused, Fusion, log_probs_of
+from arith.runtime.fusion import Fused, Fusion, exits_of, log_probs_of
 from arith.runtime.lane import LaneRequest
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row
@@ -20,13 +20,21 @@ RowLogits = Mapping[Leaf, Tensor]
 
 
 def teacher_forced(
-    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool, together: int
 ) -> Iterator[tuple[Row, RowLogits]]:
-    """Runs the rows' prompts followed by their tokens once through the operands they need.
+    """Runs the rows' prompts followed by their tokens once through the operands they need, so many rows
+    `together`.
 
     Yields each row with the logits `[positions, vocab]` of each leaf: those that predict its tokens, or with
     `behind` the last position only, or with that all of them where the formula adds up likelihoods.
     """
+    for start in range(0, len(rows), together):
+        yield from _forced(fusion, backbones, rows[start : start + together], behind)
+
+
+def _forced(
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
+) -> Iterator[tuple[Row, RowLogits]]:
     found: list[dict[Leaf, Tensor]] = [{} for _ in rows]
     grouped: dict[Backbone, list[LLM]] = {}
     for operand, backbone in backbones.items():
@@ -46,7 +54,7 @@ def teacher_forced(
             lanes, parts = backbone.open(requests)
             for (number, operand), part in zip(places, parts, strict=True):
                 found[number][operand, None] = part
-            for operand, exits in fusion.exits.items():
+            for operand, exits in exits_of([fusion.program], fusion.operands).items():
                 chosen = [at for at, (_, other) in enumerate(places) if other == operand]
                 for k in exits if chosen else ():
                     early = backbone.early_logits([lanes[at] for at in chosen], k)

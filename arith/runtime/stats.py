@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from arith.runtime.plan import Plan
+from arith.runtime.speculation import SpeculationStats
 
 if TYPE_CHECKING:
     from arith.operands.llm import LLM
@@ -19,6 +20,7 @@ class EngineStats(Mapping[str, "BackboneStats"]):
             model = planned.weights.model
             name = model if model not in self._stats else f"{model} ({number})"
             self._stats[name] = backbones[planned.lanes[0][1]].stats
+        self.speculation = SpeculationStats()
 
     def __getitem__(self, name: str) -> "BackboneStats":
         return self._stats[name]
@@ -44,10 +46,26 @@ class EngineStats(Mapping[str, "BackboneStats"]):
         """Tokens that had to go through a model: those run without the padding."""
         return sum(stats.tokens_useful for stats in self._stats.values())
 
+    @property
+    def drafted(self) -> int:
+        """Tokens that a draft proposed."""
+        return self.speculation.drafted
+
+    @property
+    def accepted(self) -> int:
+        """Drafted tokens that were kept."""
+        return self.speculation.accepted
+
+    @property
+    def forwards_per_token(self) -> float:
+        """Forwards of the whole formula for each token of a row: 1 without speculation."""
+        return self.speculation.forwards_per_token
+
     def reset(self) -> None:
         """Counts from zero again."""
         for stats in self._stats.values():
             stats.reset()
+        self.speculation.reset()
 
     def __repr__(self) -> str:
         return f"EngineStats({self._stats})"

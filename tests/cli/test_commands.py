@@ -64,5 +64,13 @@ def test_an_operator_is_told_with_its_signature_and_example(arith: Arith, name: 
 
 def test_schema_is_one_json_document_that_names_every_key(arith: Arith) -> None:
     schema = json.loads(arith("schema").stdout)
-    assert set(schema["properties"]) == {"formula", "operands", "defaults", "params", "operators", "sampling"}
+    assert set(schema["properties"]) == {
+        "formula",
+        "operands",
+        "defaults",
+        "params",
+        "operators",
+        "sampling",
+        "speculate",
+    }
     assert schema["additionalProperties"] is False

@@ -199,3 +199,49 @@ def test_a_spec_is_written_so_that_it_reads_back(tmp_path: Path) -> None:
     assert (again.text, again.operands, again.params, again.sampling) == (
         spec.text, spec.operands, spec.params, spec.sampling,
     )  # fmt: skip
+
+
+DRAFTED = """
+formula: base + w*arm
+defaults: {{model: org/base}}
+operands: {{base: {{}}, arm: {{model: org/arm}}, small: {{model: org/small}}, unused: {{model: org/x}}}}
+params: {{w: 0.5, v: 2}}
+speculate: {0}
+"""
+
+
+def test_a_draft_is_a_formula_over_the_declared_operands(tmp_path: Path) -> None:
+    spec = Spec.load(write(tmp_path, DRAFTED.format("{draft: v*small, tokens: 4}")))
+    drafting = spec.drafting()
+    assert isinstance(drafting, dict) and drafting["tokens"] == 4
+    assert drafting["draft"].bindings == {"small": LLM("org/small"), "v": 2.0}
+    assert spec.unused == ("unused",)
+    again = Spec.load(write(tmp_path, spec.dump()))
+    assert again.speculate == spec.speculate
+    for written, expected in {
+        "{draft: prompt_lookup}": {"draft": "prompt_lookup", "tokens": "auto"},
+        "{lazy: [arm], tokens: 2}": {"lazy": ("arm",), "tokens": 2},
+        "{lazy: arm}": {"lazy": ("arm",), "tokens": "auto"},
+        "null": None,
+    }.items():
+        assert Spec.load(write(tmp_path, DRAFTED.format(written))).drafting() == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("{draft: smal}", "did you mean `small`?"),
+        ("{draft: base +}", "ends after"),
+        ("{draft: base, tokens: 0}", "speculate.tokens"),
+        ("{draft: base, tokens: many}", "speculate.tokens"),
+        ("{draft: base, lazy: [arm]}", "needs either `draft` or `lazy`"),
+        ("{tokens: 3}", "needs either `draft` or `lazy`"),
+        ("{drat: base}", "did you mean `draft`?"),
+        ("base", "`speculate` must be a mapping"),
+    ],
+)
+def test_a_wrong_draft_is_refused_with_its_place(tmp_path: Path, written: str, words: str) -> None:
+    path = write(tmp_path, DRAFTED.format(written))
+    with pytest.raises(SpecError) as raised:
+        Spec.load(path)
+    assert raised.value.message.startswith(f"{path}:6: ") and words in str(raised.value)

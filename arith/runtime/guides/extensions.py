@@ -18,6 +18,7 @@ from arith.runtime.guides.sequence_model import TOKENS_PER_FORWARD, SequenceMode
 from arith.runtime.guides.stats import GuideStats
 from arith.runtime.head import MISFITS, agree
 from arith.runtime.masks import MaskLayout, mask_layout
+from arith.runtime.memory import out_of_memory
 from arith.runtime.prefix import Prefill, PrefixIndex, common_length, cover, split_wave
 
 LEAVES = 1024  # of one text in a forward: they see one another's places, though not their contents
@@ -187,9 +188,9 @@ def extensions(model: SequenceModel) -> Extensions | str:
     stems, leaves = [tokens[:-1], tokens[:3]], [tokens[-2:], tokens[2:4]]
     try:
         outputs = found.read([0, 1], stems, leaves).cpu()
-    except torch.OutOfMemoryError:
-        raise
     except MISFITS as error:
+        if out_of_memory(error):
+            raise
         message = str(error).partition("\n")[0]
         return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
     finally:

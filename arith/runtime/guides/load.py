@@ -19,6 +19,7 @@ from arith.runtime.guides.sequence_model import SequenceModel
 from arith.runtime.guides.text_reader import TextReader
 from arith.runtime.guides.token_reader import TokenReader, reads_tokens
 from arith.runtime.head import MISFITS
+from arith.runtime.memory import out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -51,9 +52,9 @@ def _load(operand: GuideOperand, device: torch.device) -> SequenceModel:
     encoder = TextEncoder(own_tokenizer, operand.model, _window(model, own_tokenizer))
     try:
         return SequenceModel(model, encoder)
-    except torch.OutOfMemoryError:
-        raise
     except MISFITS as error:
+        if out_of_memory(error):
+            raise
         reason = str(error).partition("\n")[0]
         raise OperandError(
             f"{operand.model} can't read a text as its tokenizer makes it ({type(error).__name__}: {reason})"

@@ -1,0 +1,105 @@
+"""What a call drafts with: `speculate={"draft": "base", "tokens": 4}` and its other forms, made plain."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from arith.errors import OptionError
+from arith.language import Formula
+from arith.language.names import calls_in
+from arith.language.registry import find
+from arith.runtime.options import PROMPT_LOOKUP
+from grammar.errors import FormulaError
+from grammar.tree import Call, Expression, Name, Number
+
+KEYS = ("draft", "lazy", "tokens")
+ASKED = ("layer", "log_likelihood")  # operators that name an operand in order to ask it
+UNIFORM = Call("uniform", ())
+
+
+@dataclass(frozen=True, eq=False)
+class Drafting:
+    """`formula` drafts (None: the row's own text is looked up), `tokens` at a time (None: as many as pay)."""
+
+    formula: Formula | None
+    tokens: int | None
+
+
+def drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Drafting | None:
+    """The draft for a formula; `declared` are operands and parameter values that a draft's text may name.
+
+    given: None (`supersede` in the formula says what drafts, or nothing does), False (nothing does), a draft,
+    or a mapping with `draft` or `lazy`, and `tokens`. A draft is the text of a formula, `"prompt_lookup"`, an
+    operand or a `Formula`; `lazy` names operands of the formula without which it drafts for itself.
+
+    Raises `OptionError` or `FormulaError` for anything else.
+    """
+    if given is False:
+        return None
+    if given is None:
+        superseded = _superseded(formula)
+        return None if superseded is None else Drafting(superseded, None)
+    if not isinstance(given, Mapping):
+        given = {"draft": given}
+    for key in given:
+        if key not in KEYS:
+            raise OptionError(f"speculate: unknown key `{key}`", f"its keys are {', '.join(KEYS)}")
+    if ("draft" in given) == bool(given.get("lazy")):
+        raise OptionError("speculate has either `draft` or `lazy`", 'as in {"draft": "base", "tokens": 4}')
+    tokens = _tokens(given.get("tokens", "auto"))
+    if given.get("lazy"):
+        return Drafting(_without(formula, given["lazy"]), tokens)
+    draft = given["draft"]
+    if draft == PROMPT_LOOKUP:
+        return Drafting(None, tokens)
+    return Drafting(_formula(draft, declared), tokens)
+
+
+def _tokens(tokens: Any) -> int | None:
+    if tokens == "auto":
+        return None
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
+        raise OptionError(f"speculate: `tokens` is {tokens!r}: it has to be a whole number, or auto")
+    return tokens
+
+
+def _formula(draft: Any, declared: Mapping[str, Any]) -> Formula:
+    if not isinstance(draft, str):
+        return Formula.of(draft)
+    needed = {*Formula(draft).operands, *Formula(draft).parameters}
+    try:
+        formula = Formula(draft, **{name: value for name, value in declared.items() if name in needed})
+        formula.bound_operands()
+    except FormulaError as error:
+        raise FormulaError(f"speculate: draft: {error.message}", error.span, error.hint) from None
+    return formula
+
+
+def _superseded(formula: Formula) -> Formula | None:
+    """The formula in which the small one stands for what supersedes it; None where nothing does."""
+
+    def small(node: Expression) -> Expression | None:
+        if isinstance(node, Call) and node.function == "supersede":
+            return find(node).bind(node)[0][1]
+        return None
+
+    if not any(call.function == "supersede" for call in calls_in(formula.document)):
+        return None
+    return formula.rewritten(small)
+
+
+def _without(formula: Formula, names: Any) -> Formula:
+    """The formula in which the operands say nothing."""
+    lazy = (names,) if isinstance(names, str) else tuple(names)
+    for name in lazy:
+        if name not in formula.program.operands:
+            listed = ", ".join(f"`{one}`" for one in formula.program.operands)
+            raise OptionError(f"speculate: lazy: the formula has no operand `{name}`", f"it has {listed}")
+
+    def silent(node: Expression) -> Expression | None:
+        asked = node.arguments[0] if isinstance(node, Call) and node.function in ASKED else node
+        if not isinstance(asked, Name) or asked.id not in lazy:
+            return None
+        return Number(0) if isinstance(node, Call) and node.function == "log_likelihood" else UNIFORM
+
+    return formula.rewritten(silent)

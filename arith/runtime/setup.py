@@ -1,0 +1,57 @@
+"""A generation made ready from the options of a call."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from arith.runtime.choice import TokenChoice
+from arith.runtime.drafting import Drafting
+from arith.runtime.drafts import Draft, FormulaDraft, PromptLookup
+from arith.runtime.generation import Ending, Generation
+from arith.runtime.lanes import Lanes
+from arith.runtime.models import Models
+from arith.runtime.options import Sampling
+from arith.runtime.pace import Pace
+from arith.runtime.processors import Processors
+from arith.runtime.row import Row
+from arith.runtime.speculation import Speculation, SpeculationStats
+from arith.runtime.stopping import Criteria, StopStrings
+
+
+def ready(
+    models: Models,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    drafting: Drafting | None,
+    stats: SpeculationStats,
+    max_rows: int,
+) -> Generation:
+    """The generation of these rows, which has run nothing. Raises `OptionError` for what doesn't fit."""
+    first_operand = next(iter(models.operands.values()))
+    choice = TokenChoice(sampling, Processors(sampling, logits_processor, sampling.greedy), first_operand)
+    strings = sampling.stop_strings
+    ending = Ending(
+        sampling.max_new_tokens,
+        models.end_ids,
+        {row: StopStrings(strings, models.tokenizer) for row in rows if strings},
+        Criteria(stopping_criteria),
+        models.windows,
+    )
+    draft: Draft | None = None
+    if drafting is not None:
+        if drafting.formula is None:
+            draft = PromptLookup(first_operand)
+        else:
+            draft = FormulaDraft(models.fusion_of(drafting.formula), choice)
+    pace = Pace(None if drafting is None else drafting.tokens)
+    return Generation(
+        models.fusion,
+        Lanes(models.backbones, models.exits),
+        rows,
+        choice,
+        ending,
+        Speculation(draft, pace, stats),
+        max_rows,
+    )

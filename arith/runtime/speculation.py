@@ -1,0 +1,75 @@
+"""Speculation: drafted tokens are checked many at once, and kept as long as the formula would choose them."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from arith.runtime.drafts import Draft, Proposal
+from arith.runtime.lanes import Lanes
+from arith.runtime.pace import Pace
+from arith.runtime.row import Row
+
+
+@dataclass
+class SpeculationStats:
+    """Counts since the last `reset`: tokens `drafted` and `accepted`; `checks`, the times that a row was told
+    what the formula says, and `tokens`, those that it got then."""
+
+    drafted: int = 0
+    accepted: int = 0
+    checks: int = 0
+    tokens: int = 0
+    off: bool = False  # whether the last call found that it does not pay to draft
+
+    @property
+    def forwards_per_token(self) -> float:
+        """Forwards of the whole formula for each token of a row: 1 without speculation."""
+        return self.checks / self.tokens if self.tokens else 1.0
+
+    def __str__(self) -> str:
+        figures = f"{self.drafted} tokens drafted, {self.accepted} accepted"
+        said = f"{figures}: {self.forwards_per_token:.2f} forwards of the formula a token"
+        return f"{said}; drafting did not pay in the end, and was left off" if self.off else said
+
+    def reset(self) -> None:
+        self.off = False
+        self.drafted = self.accepted = self.checks = self.tokens = 0
+
+
+class Speculation:
+    """The drafts of one call; without a `draft` each row's proposal is empty.
+
+    A row's random numbers at a step are the same for the draft and for the formula, so a drafted token is
+    kept if it is the one that the formula chooses there. What a row gets is therefore what it would get
+    without a draft, token for token (up to floating-point reordering), whatever is drafted and however many
+    tokens: drafter-invariant speculative decoding (Daliri et al. 2025; Leviathan et al. 2023 couple the two
+    distributions once more tightly, but draw other tokens than without a draft).
+    """
+
+    def __init__(self, draft: Draft | None, pace: Pace, stats: SpeculationStats):
+        self.draft = draft
+        self.pace = pace
+        self.stats = stats
+        self._length = 0
+        self._started = 0.0
+
+    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]:
+        """Each row's draft; `room` is how many tokens it can still get, one of which the formula adds."""
+        self._started = time.perf_counter()
+        self._length = 0 if self.draft is None else self.pace.length
+        if self.draft is None or self._length == 0:
+            return [Proposal() for _ in rows]
+        return self.draft.propose(rows, [min(self._length, most - 1) for most in room], lanes)
+
+    def note(self, rows: Sequence[Row], proposals: Sequence[Proposal]) -> None:
+        """Takes account of a round: the rows have their `fresh` tokens now."""
+        tokens = sum(row.fresh for row in rows)
+        self.stats.checks += len(rows)
+        self.stats.tokens += tokens
+        for row, proposal in zip(rows, proposals, strict=True):
+            self.stats.drafted += len(proposal.tokens)
+            agreeing = zip(proposal.tokens, row.tokens[-row.fresh :], strict=False)
+            self.stats.accepted += sum(drafted == token for drafted, token in agreeing)
+        if self.draft is not None:
+            self.pace.note(self._length, tokens / len(rows), time.perf_counter() - self._started)
+            self.stats.off = self.pace.off

@@ -1,0 +1,43 @@
+"""Drafts on the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Arith, Spec, refused
+
+
+def texts(arith: Arith, path: Path, *flags: str) -> tuple[list[str], str]:
+    result = arith("generate", path, "--prompts", path.parent / "p.txt", *flags)
+    assert result.exit_code == 0, result.stderr
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    return [row["text"] for row in sorted(rows, key=lambda row: row["prompt"])], result.stderr
+
+
+def test_a_draft_is_named_on_the_command_line_and_changes_no_text(
+    arith: Arith, spec: Spec, tmp_path: Path, tiny_llama_other: str
+) -> None:
+    (tmp_path / "p.txt").write_text("one\ntwo\nthree\n")
+    path = spec("base + 0.3*other", base={}, other={"model": tiny_llama_other})
+    expected, said = texts(arith, path)
+    assert "drafted" not in said
+    for draft in ("base", "other", "2*base", "prompt_lookup"):
+        found, said = texts(arith, path, "--speculate", draft, "--draft-tokens", "2")
+        assert found == expected
+        assert ("tokens drafted" in said) or draft == "prompt_lookup"
+    assert texts(arith, path, "--speculate", "base", "--draft-tokens", "auto")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--speculate", "bose"], ["did you mean `base`?"]),
+        (["--speculate", "base *"], ["ends after"]),
+        (["--speculate", "base", "--draft-tokens", "0"], ["--draft-tokens 0", "whole number"]),
+        (["--speculate", "base", "--draft-tokens", "x"], ["--draft-tokens x", "whole number"]),
+        (["--draft-tokens", "3"], ["--draft-tokens is about a draft"]),
+    ],
+)
+def test_a_wrong_draft_is_refused(arith: Arith, spec: Spec, flags: list[str], words: list[str]) -> None:
+    refused(arith("generate", spec(), "--prompt", "a", *flags), *words)

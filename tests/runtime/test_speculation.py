@@ -1,0 +1,236 @@
+"""Drafts change how fast a text comes, and nothing of it."""
+
+from collections import Counter
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+
+from arith import LLM, Classifier, Engine, Formula, FormulaError, OptionError
+from arith.runtime.pace import FIRST, LENGTHS, TRIALS, Pace
+from tests.runtime.reference import plain, raw
+from tests.sequence_models import save_bert_classifier
+
+PROMPTS = ["the rain in spain falls", "a b a b a b a b", "Once upon a time there was another", " x"]
+FORMULAS = [
+    "base + 0.5*arm",
+    "max(base, arm)",
+    "log(0.5*p(base) + 0.5*p(arm))",
+    "where(t < 4, base + 0*arm, arm)",
+    "base + 0.01*log_likelihood(arm)*arm",
+    "base - 0.3*layer(base, 1) + 0.2*arm",
+]
+DRAFTS: list[Any] = [
+    {"draft": "base", "tokens": 3},
+    {"draft": "arm", "tokens": 2},
+    {"draft": "0.7*base + 0.1*arm", "tokens": 5},
+    {"draft": "base", "tokens": "auto"},
+    {"lazy": ["arm"], "tokens": 4},
+    "prompt_lookup",
+]
+OPTIONS: list[dict[str, Any]] = [
+    {"seed": 1},
+    {"temperature": 0},
+    {"temperature": 0.3, "top_k": 20, "repetition_penalty": 1.3, "seed": 4},
+]
+
+
+def engine_of(text: str, tiny_llama: str, tiny_llama_other: str, **further: Any) -> Engine:
+    operands: dict[str, Any] = {"base": raw(tiny_llama), "arm": raw(tiny_llama_other), **further}
+    used = {name: one for name, one in operands.items() if name in Formula(text).operands}
+    return Engine(Formula(text, **used), max_rows=3)
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_draft_changes_nothing_of_what_is_written(
+    text: str, tiny_llama: str, tiny_llama_other: str
+) -> None:
+    engine = engine_of(text, tiny_llama, tiny_llama_other)
+    for options, draft in product(OPTIONS, DRAFTS):
+        wanted = {"max_new_tokens": 13, "num_return_sequences": 2, **options}
+        expected = engine.generate(PROMPTS, **wanted)
+        found = engine.generate(PROMPTS, speculate=draft, **wanted)
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected], (options, draft)
+        assert [one.finish_reason for one in found] == [one.finish_reason for one in expected]
+        for one, other in zip(found, expected, strict=True):
+            for name in ("formula", "base", "arm"):
+                assert one.logprobs[name] == pytest.approx(other.logprobs[name], abs=1e-3, nan_ok=True)
+
+
+def test_adapters_of_one_backbone_draft_for_each_other(tiny_llama: str, lora_a: str, lora_b: str) -> None:
+    engine = Engine(
+        Formula(
+            "base + 0.5*a - 0.3*b", base=raw(tiny_llama), a=raw(tiny_llama, lora_a), b=raw(tiny_llama, lora_b)
+        )
+    )
+    expected = engine.generate(PROMPTS, max_new_tokens=12, seed=2)
+    for draft in ({"draft": "base", "tokens": 3}, {"draft": "base + 0.5*a", "tokens": 2}, {"lazy": "b"}):
+        found = engine.generate(PROMPTS, max_new_tokens=12, seed=2, speculate=draft)
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
+def test_a_draft_that_agrees_is_accepted_whole(tiny_llama: str, tiny_llama_other: str) -> None:
+    """Tokens come 1 + 4 + 4 + 4: the first one with the prompt, and then four for each forward of the arm."""
+    engine = engine_of("base + 0.000001*arm", tiny_llama, tiny_llama_other)
+    engine.stats.reset()
+    result = engine.generate("abc", max_new_tokens=13, seed=5, speculate={"draft": "base", "tokens": 4})[0]
+    assert len(result.token_ids) == 13 and result.finish_reason == "length"
+    stats = engine.stats
+    assert (stats.drafted, stats.accepted) == (stats.drafted, stats.drafted)
+    assert stats.forwards_per_token == pytest.approx(stats.speculation.checks / 12)
+    assert stats[tiny_llama_other].forwards == 1 + stats.speculation.checks
+    assert stats.speculation.checks <= 4
+
+
+def test_no_draft_counts_one_forward_a_token(tiny_llama: str) -> None:
+    engine = Engine(raw(tiny_llama))
+    engine.generate(PROMPTS, max_new_tokens=6, seed=5)
+    assert engine.stats.drafted == 0 and engine.stats.forwards_per_token == 1
+
+
+def test_what_is_superseded_drafts_by_itself(tiny_llama: str, tiny_llama_other: str) -> None:
+    engine = engine_of("supersede(base, arm) + 0*base", tiny_llama, tiny_llama_other)
+    alone = Engine(raw(tiny_llama_other)).generate(PROMPTS, max_new_tokens=9, seed=3)
+    found = engine.generate(PROMPTS, max_new_tokens=9, seed=3)
+    assert [one.token_ids for one in found] == [one.token_ids for one in alone]
+    assert engine.stats.drafted > 0
+    engine.stats.reset()
+    engine.generate(PROMPTS, max_new_tokens=9, seed=3, speculate=False)
+    assert engine.stats.drafted == 0
+
+
+def test_another_model_drafts_when_the_engine_is_told(tiny_llama: str, tiny_llama_other: str) -> None:
+    small = Formula("w*small", small=raw(tiny_llama_other), w=0.8)
+    engine = Engine(raw(tiny_llama), speculate={"draft": small, "tokens": 2})
+    expected = Engine(raw(tiny_llama)).generate(PROMPTS, max_new_tokens=8, seed=3)
+    found = engine.generate(PROMPTS, max_new_tokens=8, seed=3)
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+    assert engine.stats.drafted > 0 and set(found[0].logprobs) == {"formula", "operand1"}
+
+
+def test_rows_that_end_inside_a_draft_end_where_they_would(tiny_llama: str, tiny_llama_other: str) -> None:
+    engine = engine_of("base + 0.000001*arm", tiny_llama, tiny_llama_other)
+    plain_run = engine.generate(PROMPTS, max_new_tokens=40, seed=9)
+    text = plain_run[0].text
+    options: dict[str, Any] = {"max_new_tokens": 40, "seed": 9, "stop_strings": (text[3:5],)}
+    expected = engine.generate(PROMPTS, **options)
+    found = engine.generate(PROMPTS, **options, speculate={"draft": "base", "tokens": 8})
+    assert expected[0].finish_reason == "stop_string"
+    assert [(one.token_ids, one.finish_reason) for one in found] == [
+        (one.token_ids, one.finish_reason) for one in expected
+    ]
+    pieces = list(engine.stream(PROMPTS, **options, speculate={"draft": "base", "tokens": 8}))
+    for index, one in enumerate(expected):
+        assert "".join(piece.text for piece in pieces if piece.index == index) == one.text
+        assert [t for piece in pieces if piece.index == index for t in piece.token_ids] == one.token_ids
+
+
+def test_guides_and_criteria_see_each_step_of_a_draft(
+    tiny_llama: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    formal = Classifier(save_bert_classifier(tmp_path_factory.mktemp("bert")), "formal")
+    engine = Engine(Formula("base + 2*guide(f, on=base, k=5)", base=raw(tiny_llama), f=formal))
+    lengths: list[int] = []
+
+    def criterion(input_ids: torch.Tensor, scores: Any) -> bool:
+        lengths.append(input_ids.shape[1])
+        return input_ids.shape[1] >= 12
+
+    options: dict[str, Any] = {"max_new_tokens": 30, "seed": 2, "stopping_criteria": [criterion]}
+    expected = engine.generate("abc", **options)[0]
+    before, lengths[:] = list(lengths), []
+    found = engine.generate("abc", **options, speculate={"draft": "base", "tokens": 4})[0]
+    assert (found.token_ids, found.finish_reason) == (expected.token_ids, expected.finish_reason)
+    assert lengths == before
+
+
+def test_drafts_stay_inside_the_context_window(new_llama: Callable[..., str], tiny_llama: str) -> None:
+    short = new_llama("tiny_window_drafted", seed=27, max_position_embeddings=24)
+    engine = Engine(Formula("a + 0.1*b", a=raw(short), b=raw(tiny_llama)))
+    drafting = {"draft": "a", "tokens": 6}
+    for length in (20, 22, 23):
+        expected = engine.generate("x" * length, max_new_tokens=9, seed=1)[0]
+        found = engine.generate("x" * length, max_new_tokens=9, seed=1, speculate=drafting)[0]
+        assert (found.token_ids, found.finish_reason) == (expected.token_ids, expected.finish_reason)
+
+
+def test_text_that_repeats_is_looked_up(tiny_llama: str) -> None:
+    engine = Engine(raw(tiny_llama))
+    options: dict[str, Any] = {"max_new_tokens": 30, "temperature": 0}
+    expected = engine.generate("abcabcabc", **options)[0]
+    found = engine.generate("abcabcabc", **options, speculate={"draft": "prompt_lookup", "tokens": 3})[0]
+    assert found.token_ids == expected.token_ids and engine.stats.drafted > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"draft": "bose"}, "speculate: draft: unknown name `bose`"),
+        ({"draft": "base +"}, "the formula ends after"),
+        ({"draft": "base", "lazy": ["arm"]}, "either `draft` or `lazy`"),
+        ({}, "either `draft` or `lazy`"),
+        ({"lazy": ["nobody"]}, "the formula has no operand `nobody`"),
+        ({"draft": "base", "token": 3}, "unknown key `token`"),
+        ({"draft": "base", "tokens": 0}, "`tokens` is 0: it has to be a whole number"),
+        ({"draft": "base", "tokens": 2.5}, "`tokens` is 2.5"),
+        ({"draft": "w*base"}, "the parameter `w` has no value"),
+        ({"draft": LLM("elsewhere")}, "which this engine has not loaded"),
+    ],
+)
+def test_a_draft_that_can_not_be_is_refused(
+    given: Any, message: str, tiny_llama: str, tiny_llama_other: str
+) -> None:
+    engine = engine_of("base + arm", tiny_llama, tiny_llama_other)
+    with pytest.raises((OptionError, FormulaError)) as refused:
+        engine.generate("a", max_new_tokens=2, speculate=given)
+    assert message in str(refused.value)
+    assert engine.generate("a", max_new_tokens=2)[0].token_ids
+
+
+def test_drafted_texts_have_the_frequencies_of_the_formula(tiny_llama: str, tiny_llama_other: str) -> None:
+    """Chi-square of whole texts of three tokens out of five, against enumeration."""
+    allowed = [97, 98, 99, 100, 101]
+    mask = f"tokens({', '.join(map(str, allowed))})"
+    text = f"within(max(base, arm), {mask})"
+    engine = engine_of(text, tiny_llama, tiny_llama_other)
+    expected: dict[tuple[int, ...], float] = {}
+    ids = plain(tiny_llama).raw("ab")
+    for tokens in product(allowed, repeat=3):
+        rows = [plain(model).log_probs([*ids, *tokens[:-1]], 3) for model in (tiny_llama, tiny_llama_other)]
+        step = torch.maximum(*rows)[:, allowed].log_softmax(-1)
+        total = sum(float(step[n, allowed.index(token)]) for n, token in enumerate(tokens))
+        expected[tokens] = float(torch.tensor(total).exp())
+    count = 1500
+    found = engine.generate(
+        "ab", max_new_tokens=3, num_return_sequences=count, seed=17, speculate={"draft": "base", "tokens": 2}
+    )
+    seen = Counter(tuple(one.token_ids) for one in found)
+    assert set(seen) <= set(expected) and sum(expected.values()) == pytest.approx(1, abs=1e-4)
+    common = {tokens: share * count for tokens, share in expected.items() if share * count >= 5}
+    rest = count - sum(common.values())
+    observed_rest = count - sum(seen[tokens] for tokens in common)
+    square = sum((seen[tokens] - share) ** 2 / share for tokens, share in common.items())
+    square += (observed_rest - rest) ** 2 / rest
+    freedom = len(common)
+    assert square < freedom + 4 * (2 * freedom) ** 0.5, (square, freedom)
+
+
+def test_the_pace_settles_on_what_is_quickest() -> None:
+    def settled(seconds: Any) -> int:
+        pace = Pace(None)
+        for _ in range(200):
+            length = pace.length
+            pace.note(length, *seconds(length))
+        return pace.best
+
+    assert settled(lambda length: (1.0, 1.0 + length)) == 0
+    assert settled(lambda length: (1.0 + length, 1.0 + 0.1 * length)) == LENGTHS[-1]
+    assert settled(lambda length: (min(1.0 + length, 4.0), 1.0 + 0.3 * length)) == 3
+    pace = Pace(None)
+    for length in [FIRST] * TRIALS + [0] * TRIALS:
+        assert pace.length == length and not pace.off
+        pace.note(length, 1.0, 1.0 + length)
+    assert pace.off
+    assert Pace(7).length == 7 and not Pace(7).off
