@@ -102,6 +102,8 @@ def generate(
             stream_row(engine, run, file)
         else:
             write_rows(engine, run, file, missing)
+        if engine.stats.lowered_to is not None:
+            say(f"memory ran out: the run went on with {engine.stats.lowered_to} rows at once")
         if engine.stats.drafted:
             say(str(engine.stats.speculation))
 

@@ -17,7 +17,6 @@ from arith.runtime.drafting import drafting_of
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling, check_max_rows
-from arith.runtime.plan import free_memory
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
-LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are scored together
 
 Measured = TypeVar("Measured")
 
@@ -166,7 +164,7 @@ class Engine:
         if streamer is not None and generation.waiting:
             first = next(iter(self.operands.values()))
             streamer.put(torch.tensor([generation.waiting[0].prompt_ids[first]]))
-        with self._at_work():
+        with self._at_work(generation):
             for rows in generation.run():
                 for row in rows:
                     if streamer is not None:
@@ -203,7 +201,7 @@ class Engine:
 
     def _pieces(self, generation: Generation, sampling: Sampling) -> Iterator[Piece]:
         decoders = {row: TextDecoder(self.tokenizer) for row in generation.waiting}
-        with self._at_work():
+        with self._at_work(generation):
             for rows in generation.run():
                 for row in rows:
                     tokens = row.tokens[-row.fresh :]
@@ -232,8 +230,8 @@ class Engine:
         return self._teacher_forced(rows, partial(score, self._models.fusion), behind=False)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
-        """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation (a
-        text, or a list of token ids; either may be empty)."""
+        """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation: a
+        text or a list of token ids, which may be empty."""
         rows = self._rows.to_score(prompts, continuations, params, end=False, behind=True)
         found = self._teacher_forced(rows, partial(next_log_probs, self._models.fusion), behind=True)
         return torch.cat(found) if found else torch.empty(0, self._models.fusion.vocabulary)
@@ -278,22 +276,21 @@ class Engine:
     ) -> list[Measured]:
         """What `measure` makes of each row and its logits."""
         longest = max((len(row.tokens) for row in rows), default=0)
-        positions = 1 if behind else max(longest, 1)
         models = self._models
-        logits_bytes = 4 * positions * models.fusion.vocabulary * len(models.backbones)
-        with_logits = int(LOGITS_SHARE * free_memory(self.device) // logits_bytes)
-        together = max(1, min(self._rows_at_once(rows, longest), with_logits))
         with self._at_work():
-            forced = teacher_forced(models.fusion, models.backbones, rows, behind, together)
+            most = self._rows_at_once(rows, longest)
+            forced = teacher_forced(models.fusion, models.backbones, rows, behind, most)
             return [measure(row, logits) for row, logits in forced]
 
     @contextmanager
-    def _at_work(self) -> Iterator[None]:
+    def _at_work(self, generation: Generation | None = None) -> Iterator[None]:
         """The engine's caches belong to one call at a time, and are given back at its end."""
         if not self._busy.acquire(blocking=False):
             raise OptionError("the engine is at work on another call", "finish or close that one first")
         try:
             yield
         finally:
+            if generation is not None:
+                self.stats.lowered_to = generation.lowered_to
             self._models.reset()
             self._busy.release()

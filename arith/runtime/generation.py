@@ -1,6 +1,5 @@
 """The loop that turns rows into text: admit, step, choose, let go."""
 
-import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from arith.errors import PlanError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
+from arith.runtime.arrival import Arrival
 from arith.runtime.choice import TokenChoice
 from arith.runtime.drafts import Proposal, with_known
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
+from arith.runtime.memory import out_of_memory
 from arith.runtime.row import Row
 from arith.runtime.speculation import Speculation
 from arith.runtime.stopping import Criteria, StopStrings
@@ -51,6 +53,9 @@ class Ending:
             row.finish_reason = "length"
 
 
+SLICE = 256  # tokens of prompts that run between two steps of the rows in flight
+
+
 class Generation:
     """One call's rows on their way through the engine. At most `max_rows` are in flight; as one ends the next
     enters."""
@@ -68,34 +73,80 @@ class Generation:
         self.fusion = fusion
         self.lanes = lanes
         self.waiting = deque(rows)
+        self.arrival: Arrival | None = None
         self.active: list[Row] = []
         self.choice = choice
         self.ending = ending
         self.speculation = speculation
         self.max_rows = max_rows
+        self.lowered_to: int | None = None
 
     def run(self) -> Iterator[list[Row]]:
         """Yields, whenever rows got tokens (their `fresh` ones), these rows; a row whose `finish_reason` is
         set comes for the last time."""
-        while self.waiting or self.active:
-            if self.waiting and len(self.active) < self.max_rows:
-                yield self.admit()
-            elif self.active:
-                yield self.step()
+        while self.waiting or self.arrival or self.active:
+            rows = self.turn_within_memory()
+            if rows:
+                yield rows
+
+    def turn_within_memory(self) -> list[Row]:
+        """A turn; where memory runs out in it, fewer rows go on."""
+        try:
+            return self.turn()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+        self.retreat()  # outside the handler: the traceback holds tensors
+        return []
+
+    def turn(self) -> list[Row]:
+        """Lets waiting rows in where there is room, a slice of their prompts at a time if others are in
+        flight, and gives those in flight a step."""
+        if self.arrival is None and self.waiting and len(self.active) < self.max_rows:
+            free = self.max_rows - len(self.active)
+            entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
+            for row in entering:
+                row.enter()
+            self.arrival = Arrival(entering, ())  # so that they are known if there is no memory to begin
+            self.arrival = self.lanes.begin(entering)
+        if self.arrival is not None and self.arrival.advance(SLICE if self.active else None):
+            return self.admit(self.arrival)
+        return self.step() if self.active else []
 
     @torch.inference_mode()
-    def admit(self) -> list[Row]:
-        """Fills the free slots: prefills the rows that enter and gives them their first token."""
-        free = self.max_rows - len(self.active)
-        entering = [self.waiting.popleft() for _ in range(min(free, len(self.waiting)))]
-        started = time.perf_counter()
-        self.active += entering
-        logits = self.lanes.open(entering)
-        self.advance([Reading(row, ()) for row in entering], [Proposal() for _ in entering], logits)
-        for row in entering:
-            row.started, row.prefilled = started, time.perf_counter()
-        self.let_go(entering)
-        return entering
+    def admit(self, arrival: Arrival) -> list[Row]:
+        """Gives the rows that have arrived their next token, mostly their first."""
+        rows = list(arrival.rows)
+        logits = self.lanes.enter(arrival)
+        self.arrival = None
+        self.active += rows
+        self.advance([Reading(row, ()) for row in rows], [Proposal() for _ in rows], logits)
+        for row in rows:
+            row.arrive()
+        self.let_go(rows)
+        return rows
+
+    def retreat(self) -> None:
+        """Memory ran out: those who were arriving wait again, or else half of the rows in flight do, with the
+        tokens that they have. Raises `PlanError` where there is but one row."""
+        arriving = [] if self.arrival is None else list(self.arrival.rows)
+        if len(self.active) + len(arriving) <= 1:
+            raise PlanError(
+                "there is not enough memory for one row", "shorten its prompt, or use less weights"
+            )
+        if self.arrival is not None:
+            self.arrival.cancel()
+            self.arrival = None
+            self.max_rows = len(self.active) or len(arriving) // 2
+        else:
+            self.max_rows = max(1, len(self.active) // 2)
+        leaving = [row for n, row in enumerate(self.active) if n >= self.max_rows or not row.tokens]
+        self.active = [row for row in self.active if row not in leaving]
+        self.lanes.close(leaving)
+        self.lanes.cut(self.active)
+        self.lanes.trim()
+        self.waiting.extendleft(reversed([*leaving, *arriving]))
+        self.lowered_to = self.max_rows
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
@@ -162,5 +213,5 @@ class Generation:
             return
         self.lanes.close(ended)
         for row in ended:
-            row.ended = time.perf_counter()
+            row.leave()
         self.active = [row for row in self.active if row.finish_reason is None]

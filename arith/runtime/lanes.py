@@ -10,6 +10,7 @@ from torch import Tensor
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf
+from arith.runtime.arrival import Arrival
 from arith.runtime.backbone import Backbone
 from arith.runtime.lane import Lane, LaneRequest
 from arith.runtime.row import Row
@@ -38,20 +39,29 @@ class Lanes:
         for operand, backbone in backbones.items():
             self._grouped.setdefault(backbone, []).append(operand)
 
-    def open(self, rows: Sequence[Row]) -> LeafLogits:
-        """Prefills the rows' prompts, for the operands that each needs; what is said behind them."""
-        found: LeafLogits = {}
+    def begin(self, rows: Sequence[Row]) -> Arrival:
+        """Opens lanes for the operands that each row needs, to read its prompt and the tokens it has."""
+        openings = []
         for backbone, operands in self._grouped.items():
             asked = [
                 (n, operand) for operand in operands for n, row in enumerate(rows) if operand in row.runs
             ]
-            if not asked:
-                continue
-            requests = [LaneRequest(operand.adapter, rows[n].prompt_ids[operand]) for n, operand in asked]
-            lanes, parts = backbone.open(requests)
-            for (n, operand), lane in zip(asked, lanes, strict=True):
-                rows[n].lanes[operand] = lane
-            self._collect(found, backbone, asked, lanes, torch.cat(parts), [1] * len(rows))
+            if asked:
+                requests = [
+                    LaneRequest(operand.adapter, (*rows[n].prompt_ids[operand], *rows[n].tokens))
+                    for n, operand in asked
+                ]
+                openings.append((backbone, asked, backbone.begin(requests)))
+        return Arrival(rows, openings)
+
+    def enter(self, arrival: Arrival) -> LeafLogits:
+        """Gives the rows their lanes, now that these have read all; what is said behind that."""
+        found: LeafLogits = {}
+        counts = [1] * len(arrival.rows)
+        for backbone, asked, opening in arrival.openings:
+            for (n, operand), lane in zip(asked, opening.lanes, strict=True):
+                arrival.rows[n].lanes[operand] = lane
+            self._collect(found, backbone, asked, opening.lanes, torch.cat(opening.logits), counts)
         return found
 
     def read(self, readings: Sequence[Reading]) -> LeafLogits:
@@ -99,6 +109,11 @@ class Lanes:
             lanes = [row.lanes.pop(operand) for row in rows for operand in operands if operand in row.lanes]
             if lanes:
                 backbone.close(lanes)
+
+    def trim(self) -> None:
+        """Gives back what memory can be had without the lanes that are open."""
+        for backbone in self._grouped:
+            backbone.trim()
 
     def _collect(
         self,

@@ -60,6 +60,20 @@ class Row:
             self.logprobs[name].append(value if ran else math.nan)
             self.totals[name] += value if ran else 0.0
 
+    def enter(self) -> None:
+        """Notes when it began to be read; once, if it had to leave again for want of memory."""
+        if math.isnan(self.started):
+            self.started = time.perf_counter()
+
+    def arrive(self) -> None:
+        """Notes when its prompt was read."""
+        if math.isnan(self.prefilled):
+            self.prefilled = time.perf_counter()
+
+    def leave(self) -> None:
+        """Notes when it ended."""
+        self.ended = time.perf_counter()
+
     def ran(self, name: str) -> bool:
         """Whether there is a log-probability under this name: an operand of weight 0 does not run."""
         return name == FORMULA or self.names[name] in self.needed

@@ -6,30 +6,66 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from arith.errors import PlanError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbone import Backbone
 from arith.runtime.fusion import Fused, Fusion, exits_of, log_probs_of
 from arith.runtime.lane import LaneRequest
+from arith.runtime.memory import out_of_memory
+from arith.runtime.plan import free_memory
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row
 
+LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are scored together
 POSITIONS = 64  # evaluated together: bounds the float32 tensors of a long text
 
 RowLogits = Mapping[Leaf, Tensor]
 
 
 def teacher_forced(
-    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool, together: int
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool, most: int
 ) -> Iterator[tuple[Row, RowLogits]]:
-    """Runs the rows' prompts followed by their tokens once through the operands they need, so many rows
-    `together`.
+    """Runs the rows' prompts followed by their tokens once through the operands they need: at most so many
+    rows together, and half as many when memory runs out.
 
     Yields each row with the logits `[positions, vocab]` of each leaf: those that predict its tokens, or with
-    `behind` the last position only, or with that all of them where the formula adds up likelihoods.
+    `behind` the last position only, or with that all of them where the formula adds up likelihoods. Raises
+    `PlanError` where memory is too little for one row.
     """
-    for start in range(0, len(rows), together):
-        yield from _forced(fusion, backbones, rows[start : start + together], behind)
+    together = min(most, _with_room_for_logits(fusion, backbones, rows, behind))
+    start = 0
+    while start < len(rows):
+        found = _within_memory(fusion, backbones, rows[start : start + together], behind)
+        if found is not None:
+            yield from found
+            start += together
+        elif together == 1:
+            raise PlanError(f"there is not enough memory for {rows[start].place}", "shorten its text")
+        else:
+            together = max(1, min(together, len(rows) - start) // 2)
+            for backbone in dict.fromkeys(backbones.values()):
+                backbone.reset()
+
+
+def _with_room_for_logits(
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
+) -> int:
+    positions = 1 if behind else max((len(row.tokens) for row in rows), default=1)
+    row_bytes = 4 * max(positions, 1) * fusion.vocabulary * len(backbones)
+    return max(1, int(LOGITS_SHARE * free_memory(fusion.device) // row_bytes))
+
+
+def _within_memory(
+    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
+) -> list[tuple[Row, RowLogits]] | None:
+    """The rows with their logits; None where memory runs out."""
+    try:
+        return list(_forced(fusion, backbones, rows, behind))
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    return None
 
 
 def _forced(

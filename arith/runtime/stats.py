@@ -21,6 +21,8 @@ class EngineStats(Mapping[str, "BackboneStats"]):
             name = model if model not in self._stats else f"{model} ({number})"
             self._stats[name] = backbones[planned.lanes[0][1]].stats
         self.speculation = SpeculationStats()
+        self.lowered_to: int | None = None
+        """How many rows memory left in flight, where it ran out in a call."""
 
     def __getitem__(self, name: str) -> "BackboneStats":
         return self._stats[name]
@@ -66,6 +68,7 @@ class EngineStats(Mapping[str, "BackboneStats"]):
         for stats in self._stats.values():
             stats.reset()
         self.speculation.reset()
+        self.lowered_to = None
 
     def __repr__(self) -> str:
         return f"EngineStats({self._stats})"

@@ -1,0 +1,162 @@
+"""Rows come and go: long prompts in slices, long runs, and runs in which memory gives out."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import arith.runtime.generation as generation
+from arith import LLM, Engine, Formula, PlanError
+from arith.runtime.slots import SlotBackbone
+from tests.runtime.reference import raw
+
+PROMPTS = ["the rain", "a", "Once upon a time there was another", "x" * 60, "in spain", " falls"]
+OPTIONS: dict[str, Any] = {"max_new_tokens": 10, "seed": 6}
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_llama: str, tiny_llama_other: str, lora_a: str) -> Engine:
+    return Engine(
+        Formula(
+            "base + 0.5*arm - 0.2*other + tokens(257)",
+            base=raw(tiny_llama),
+            arm=raw(tiny_llama, lora_a),
+            other=raw(tiny_llama_other),
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(engine: Engine) -> list[list[int]]:
+    return [engine.generate([prompt], **OPTIONS)[0].token_ids for prompt in PROMPTS]
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, set[int]], None]]:
+    """`failing("_forward", {3, 7})`: memory gives out in the third and seventh of these calls."""
+
+    def arrange(method: str, failures: set[int]) -> None:
+        whole, calls = getattr(SlotBackbone, method), iter(range(1, 10**6))
+
+        def short(self: SlotBackbone, *arguments: Any, **keywords: Any) -> Any:
+            if next(calls) in failures:
+                raise RuntimeError(
+                    "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 TB"
+                )
+            return whole(self, *arguments, **keywords)
+
+        monkeypatch.setattr(SlotBackbone, method, short)
+
+    yield arrange
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("method", "failures"),
+    [
+        ("_forward", {1}),
+        ("_forward", {2, 3}),
+        ("_forward", {5}),
+        ("_forward", {9, 16}),
+        ("begin", {1}),
+        ("begin", {2}),
+        ("step", {1}),
+        ("step", {2}),
+        ("step", {7, 12}),
+    ],
+)
+@pytest.mark.parametrize("speculate", [False, {"draft": "base", "tokens": 2}])
+def test_fewer_rows_go_on_when_memory_gives_out_and_lose_nothing(
+    engine: Engine, expected: list[list[int]], failing: Any, method: str, failures: set[int], speculate: Any
+) -> None:
+    engine.stats.reset()
+    failing(method, failures)
+    found = engine.generate(PROMPTS, **OPTIONS, speculate=speculate)
+    assert [one.token_ids for one in found] == expected
+    assert engine.stats.lowered_to is not None and 1 <= engine.stats.lowered_to < len(PROMPTS)
+
+
+def test_fewer_texts_are_scored_together_when_memory_gives_out(engine: Engine, failing: Any) -> None:
+    texts = [" falls", "b c", " in the rain", "y" * 9, "!", " down"]
+    expected = engine.score(PROMPTS, texts)
+    behind = engine.logprobs(PROMPTS, texts)
+    failing("_forward", {1, 6})
+    found = engine.score(PROMPTS, texts)
+    for one, other in zip(found, expected, strict=True):
+        assert one.totals == pytest.approx(other.totals, abs=1e-4)
+    torch.testing.assert_close(engine.logprobs(PROMPTS, texts), behind, atol=1e-4, rtol=0)
+    failing("_forward", set(range(1, 200)))
+    with pytest.raises(PlanError, match="not enough memory for row 1"):
+        engine.score(PROMPTS, texts)
+
+
+def test_memory_that_is_too_little_for_one_row_is_an_error(engine: Engine, failing: Any) -> None:
+    failing("_forward", set(range(1, 100)))
+    with pytest.raises(PlanError, match="not enough memory for one row"):
+        engine.generate(PROMPTS, **OPTIONS)
+
+
+def test_any_other_failure_is_no_lack_of_memory(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(SlotBackbone, "step", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        engine.generate(PROMPTS, **OPTIONS)
+    monkeypatch.undo()
+    assert len(engine.generate(PROMPTS, **OPTIONS)) == len(PROMPTS)
+
+
+def test_rows_in_flight_get_their_tokens_while_a_long_prompt_is_read(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third prompt enters when the first row ends; the second gets a token for each slice of 16."""
+    engine = Engine(raw(tiny_llama), max_rows=2)
+    prompts = ["a", "b", "c" * 160]
+    options: dict[str, Any] = {"seed": 1, "params": None}
+
+    def stops(input_ids: Any, scores: Any) -> bool:
+        return bool(input_ids[0, 1] == ord("a") and input_ids.shape[1] >= 4)
+
+    alone = [
+        engine.generate([p], max_new_tokens=30, stopping_criteria=[stops], **options)[0] for p in prompts
+    ]
+    monkeypatch.setattr(generation, "SLICE", 16)
+    order = [
+        piece.index
+        for piece in engine.stream(prompts, max_new_tokens=30, stopping_criteria=[stops], **options)
+    ]
+    first_of_third = order.index(2)
+    last_of_first = max(at for at, index in enumerate(order) if index == 0)
+    assert order[last_of_first + 1 : first_of_third].count(1) >= 160 // 16 - 1
+    found = engine.generate(prompts, max_new_tokens=30, stopping_criteria=[stops], **options)
+    assert [one.token_ids for one in found] == [one.token_ids for one in alone]
+
+
+@pytest.mark.parametrize("count", [150, pytest.param(2000, marks=pytest.mark.slow)])
+def test_rows_of_random_lengths_are_each_what_they_are_alone(
+    tiny_llama: str, lora_a: str, count: int
+) -> None:
+    """Through 16 slots, with ends as they come; the cache holds no more after many rows than it needs. In
+    float64, since of so many choices one is near enough to a tie for the order of float32 sums to decide it."""
+    base = LLM(tiny_llama, template="raw", dtype="float64")
+    arm = LLM(tiny_llama, adapter=lora_a, template="raw", dtype="float64")
+    formula = Formula("base + 0.5*arm + 3*tokens(257)", base=base, arm=arm)
+    engine = Engine(formula, max_rows=16)
+    chance = random.Random(count)
+    prompts = ["".join(chance.choices("abcdefgh ", k=chance.randint(1, 60))) for _ in range(count)]
+    prompts = list(dict.fromkeys(prompts))
+    backbone = next(iter(engine._models.backbones.values()))
+    most = 0
+    found: dict[int, list[int]] = {}
+    for result in engine.as_completed(prompts, max_new_tokens=40, seed=8):
+        found[result.index] = result.token_ids
+        most = max(most, backbone.cache_bytes)
+    assert len({len(tokens) for tokens in found.values()}) > 10
+    for index in chance.sample(range(len(prompts)), min(len(prompts), 60 if count < 1000 else 2000)):
+        assert engine.generate([prompts[index]], max_new_tokens=40, seed=8)[0].token_ids == found[index]
+    # 2 layers, keys and values, 2 heads of 8 numbers of 8 bytes; 1.5 times 32 lanes of 256 positions.
+    each = backbone.cache_bytes
+    assert each == 0 and 0 < most <= 1.5 * 32 * 256 * 512
