@@ -52,9 +52,6 @@ class Domain:
     ]  # of a float or, elementwise, of a tensor; of a text where the argument is one
 
 
-TRUTH = Domain("true or false", lambda value: (value == 0) | (value == 1))
-
-
 @dataclass(frozen=True)
 class Argument:
     """One parameter of an operator: its name, its types, and how it treats a dist given to it."""
@@ -127,7 +124,7 @@ def arguments_of(
                 variadic=parameter.kind is inspect.Parameter.VAR_POSITIONAL,
                 static=static is not None,
                 flag=flag,
-                domain=TRUTH if flag else domains.get(parameter.name),
+                domain=domains.get(parameter.name),
                 passes_shift=parameter.name in passes_shift,
                 absorbs_shift=parameter.name in absorbs_shift,
             )

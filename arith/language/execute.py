@@ -1,5 +1,7 @@
 """One evaluation of a graph, node by node."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from arith.language.inputs import Inputs
 from arith.language.operators.shape import divide
 from arith.language.registry import REGISTRY
 from arith.language.values import Dist, Type
+from grammar.errors import FormulaError
 
 COMPARISONS = {"<": torch.lt, "<=": torch.le, ">": torch.gt, ">=": torch.ge, "==": torch.eq, "!=": torch.ne}
 
@@ -116,18 +119,44 @@ class Execution:
         if called.operator == "divide_by_weight":
             self.faults.append(self._weightless(node).any(-1))
             return divide(values[0], values[1])  # type: ignore[arg-type]
+        # An operator may hide a NaN, as `top_k` does, and so what is given to it is looked at.
+        self.faults += [_undefined_inside(value) for value in values]
         operator = REGISTRY[called.operator]
         domains = {argument.name: argument.domain for argument in operator.arguments}
         for place, argument in enumerate(called.arguments):
             domain = domains[argument]
             if domain is not None:
                 values[place] = torch.where(domain.holds(values[place]), values[place], torch.nan)  # type: ignore[arg-type]
-        result = operator.apply(called.arguments, values, called.statics, self.inputs)
-        assert isinstance(result, (Tensor, Dist))
+        try:
+            result = operator.apply(called.arguments, values, called.statics, self.inputs)
+        except FormulaError as error:  # what an operator refuses, it refuses without knowing its place
+            raise FormulaError(error.message, error.span or node.span, error.hint) from None
+        self._refuse_misshapen(node, result)
         if node.type is Type.MASK:  # which would hide that a support is empty
             supports = [value.support for value in values if isinstance(value, Dist)]
             self.faults += [~support.any(-1) for support in supports if support is not None]
         return self._given(result) if operator.takes_inputs else result
+
+    def _refuse_misshapen(self, node: Node, result: Any) -> None:
+        """Raises `FormulaError` for a result that isn't of the type that the operator has said."""
+        tensor = result.logits if isinstance(result, Dist) else result
+        width = 1 if node.type is Type.SCALAR else self.inputs.vocabulary
+        widths = (1, width) if node.type is Type.MASK else (width,)
+        fits = (
+            isinstance(result, Dist) is (node.type is Type.DIST)
+            and isinstance(tensor, Tensor)
+            and (tensor.dtype is torch.bool) is (node.type is Type.MASK)
+            and tensor.dim() == 2
+            and tensor.shape[0] in (1, self.inputs.row_count)
+            and tensor.shape[1] in widths
+        )
+        if not fits:
+            got = f"a {type(result).__name__}"
+            if isinstance(tensor, Tensor):
+                got += f" {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+            wanted = f"a {node.type}, for {self.inputs.row_count} rows and {self.inputs.vocabulary} tokens"
+            name = call_of(node).operator
+            raise FormulaError(f"the operator `{name}` gave {got}, and it has to give {wanted}", node.span)
 
     def _given(self, result: Tensor | Dist) -> Tensor | Dist:
         """What an operator got from outside: as an operand's, its log-weights may hold -inf, and not NaN."""
@@ -183,12 +212,20 @@ class Execution:
             domain = domains[argument]
             if domain is not None and not bool(domain.holds(self._tensor(number)).all()):
                 got = float(self._tensor(number).flatten()[0])
-                return f"`{argument}` of `{called.operator}` is {got:g}: it has to be {domain.words}"
+                return f"`{argument}` of `{called.operator}` is {got:.9g}: it has to be {domain.words}"
         return None
 
 
 def _undefined(logits: Tensor) -> Tensor:
     return logits.isnan() | logits.isposinf()
+
+
+def _undefined_inside(value: Tensor | Dist) -> Tensor:
+    """The rows `[rows]` in which a value is NaN, tokens outside a support aside."""
+    if not isinstance(value, Dist):
+        return value.isnan().any(-1)
+    undefined = value.logits.isnan()
+    return (undefined if value.support is None else undefined & value.support).any(-1)
 
 
 def call_of(node: Node) -> Called:

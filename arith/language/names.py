@@ -67,6 +67,8 @@ def collect(document: Document) -> Names:
         elif node.id in REGISTRY:
             example = REGISTRY[node.id].example
             raise FormulaError(f"`{node.id}` is an operator", node.span, f"call it, as in `{example}`")
+        elif node.id in RESERVED:
+            refuse_reserved(node.id, node.span)
         elif node.id not in by_name:
             free[node.id] = (*free.get(node.id, ()), node)
     return Names({name: by_name[name] for name in order if name in needed}, free, tuple(positions))

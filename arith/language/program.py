@@ -13,9 +13,10 @@ from arith.language.execute import Execution, call_of, text_of
 from arith.language.graph import Called, Node, Plain, describe
 from arith.language.inputs import Inputs
 from arith.language.values import Dist, Type
+from grammar.tree import Span
 
-SUPPORT_CALLS = ("clamp", "complement", "min", "relu", "sigmoid", "sign", "tanh", "within")
-"""Calls that could bring a token which an operand gives -inf back, were it not known to be outside."""
+PLAIN_KINDS = ("operand", "parameter", "constant", "position", "linear", "multiply", "divide", "indicator")
+"""Nodes that bring no token back which an operand gives -inf: it shows in their values as -inf or NaN."""
 
 
 def _outside(inputs: Inputs) -> bool:
@@ -50,7 +51,7 @@ class Program:
         rows concerned are computed again. Raises `EvaluationError` with the place of the row and the part of
         the formula that has no value there: an empty support, a division by zero, a NaN.
         """
-        exact = exact or (self._shows_supports and _outside(inputs))
+        exact = exact or (not self._is_plain and _outside(inputs))
         result, faulty = self._run(inputs, exact)
         if not faulty.any():
             return result
@@ -77,14 +78,10 @@ class Program:
         return log_probs, faulty
 
     @cached_property
-    def _shows_supports(self) -> bool:
-        """Whether a -inf in an operand could matter without showing in the result as -inf or NaN."""
-        return any(
-            (node.kind == "call" and call_of(node).operator in SUPPORT_CALLS)
-            or (
-                node.kind == "compare"
-                and any(self.nodes[number].type is not Type.SCALAR for number in node.inputs)
-            )
+    def _is_plain(self) -> bool:
+        """Whether it is arithmetic alone, in which no token outside an operand's support is overlooked."""
+        return all(
+            node.kind in PLAIN_KINDS or (node.kind == "call" and call_of(node).operator == "normalize")
             for node in self.nodes
         )
 
@@ -98,19 +95,23 @@ class Program:
             tuple(i for i in dict.fromkeys(node.inputs) if last[i] == n) for n, node in enumerate(self.nodes)
         )
 
-    def calls(self, operator: str) -> tuple[dict[str, Plain], ...]:
-        """The static arguments of each call of an operator."""
+    def calls(self, *operators: str) -> tuple[dict[str, Plain], ...]:
+        """The static arguments of each call of these operators."""
+        return tuple(dict(call.statics) for call, _ in self.call_places(*operators))
+
+    def call_places(self, *operators: str) -> tuple[tuple[Called, Span | None], ...]:
+        """Each call of these operators, and where it stands in the formula's text."""
         return tuple(
-            dict(node.payload.statics)
+            (node.payload, node.span)
             for node in self.nodes
-            if isinstance(node.payload, Called) and node.payload.operator == operator
+            if isinstance(node.payload, Called) and node.payload.operator in operators
         )
 
     @property
     def leaves(self) -> tuple[str, ...]:
         """The operands whose own distributions it uses: all but those of which only an early exit or a total
         is asked."""
-        asked = {call["operand"] for name in ("layer", "log_likelihood") for call in self.calls(name)}
+        asked = {call["operand"] for call in self.calls("layer", "log_likelihood")}
         own = {node.payload for node in self.nodes if node.kind == "operand"}
         return tuple(name for name in self.operands if name in own or name not in asked)
 
@@ -123,7 +124,7 @@ class Program:
     @property
     def names_tokens_by_text(self) -> bool:
         """Whether it needs to know the texts of the vocabulary."""
-        named = [call["tokens"] for name in ("tokens", "except_tokens") for call in self.calls(name)]
+        named = [call["tokens"] for call in self.calls("tokens", "except_tokens")]
         by_text = any(isinstance(one, str) for some in named if isinstance(some, tuple) for one in some)
         return by_text or bool(self.calls("matching"))
 

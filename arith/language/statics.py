@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from arith.language.argument import Argument
+from arith.language.names import TRUTHS
 from arith.language.rules import C, D, T
 from grammar.errors import FormulaError
 from grammar.tree import Definition, Expression, Name, Text
@@ -28,6 +29,10 @@ def static_value(
     if argument.types <= {C, D}:
         value = plain.id if isinstance(plain, Name) else None
         wanted = "the name of an operand" if D in argument.types else "the name of a classifier"
+    elif argument.flag:
+        # Spelled out where it stands, since it may decide the type of the whole call.
+        value = TRUTHS.get(expression.id) if isinstance(expression, Name) else None
+        wanted = "`true` or `false`"
     elif isinstance(plain, Text):
         value, wanted = plain.value, "a text"
     else:
@@ -44,5 +49,5 @@ def _fix(argument: Argument) -> str:
     if argument.types <= {C, D}:
         return "it is the model itself that is asked, and not a formula over it"
     if argument.flag:
-        return "write `true` or `false`"
+        return "a flag is no number that could be computed"
     return "write the number, or a text in quotes" if T in argument.types else "write the number itself"

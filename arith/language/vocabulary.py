@@ -51,3 +51,9 @@ def refuse_beyond(token: int, vocabulary: int) -> None:
     """Raises `FormulaError` for the number of a token that a vocabulary of this size lacks."""
     if token >= vocabulary:
         raise FormulaError(f"there is no token {token}: the vocabulary has {vocabulary}")
+
+
+def refuse_more(k: int, vocabulary: int) -> None:
+    """Raises `FormulaError` for more candidates than a vocabulary of this size has tokens."""
+    if k > vocabulary:
+        raise FormulaError(f"`k` of `guide` is {k}, and the vocabulary has {vocabulary} tokens")

@@ -10,10 +10,11 @@ from torch import Tensor
 from arith.language import Formula
 from arith.language.inputs import Inputs
 from arith.language.program import Program
-from arith.language.vocabulary import refuse_beyond
+from arith.language.vocabulary import refuse_beyond, refuse_more
 from arith.operands.llm import LLM
 from arith.runtime.answers import Answers, Facts, Leaf, Moment
 from arith.runtime.result import FORMULA
+from grammar.errors import FormulaError
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +75,20 @@ class Fusion:
         self.totalled = tuple(str(call["operand"]) for call in self.program.calls("log_likelihood"))
 
     def refuse_unknown_tokens(self) -> None:
-        """Raises `FormulaError` for a token that the formula names and the vocabulary lacks."""
-        for call in (*self.program.calls("tokens"), *self.program.calls("except_tokens")):
-            named = call["tokens"]
-            for token in named if isinstance(named, tuple) else ():
-                number = self.facts.token(token) if isinstance(token, str) else token
-                refuse_beyond(int(number), self.vocabulary)
+        """Raises `FormulaError` for a token that the formula names and the vocabulary lacks, and for more
+        candidates of a guide than there are tokens."""
+        for call, span in self.program.call_places("tokens", "except_tokens", "guide"):
+            statics = dict(call.statics)
+            named = statics.get("tokens")
+            try:
+                for token in named if isinstance(named, tuple) else ():
+                    number = self.facts.token(token) if isinstance(token, str) else token
+                    refuse_beyond(int(number), self.vocabulary)
+                k = statics.get("k")
+                if isinstance(k, float):
+                    refuse_more(int(k), self.vocabulary)
+            except FormulaError as error:
+                raise FormulaError(error.message, span, error.hint) from None
 
     def spread(self, logits: Mapping[Leaf, tuple[Sequence[int], Tensor]], count: int) -> dict[Leaf, Tensor]:
         """The logits of some of `count` positions as logits of all, 0 elsewhere."""

@@ -62,8 +62,10 @@ def test_more_candidates_than_tokens_are_refused(arith: Arith, spec: Spec, class
     path = spec("base + guide(f, on=base, k=9999)", **guided(classifier))
     result = arith("generate", path, "--prompt", "a")
     assert result.exit_code == 2 and "`k` of `guide` is 9999, and the vocabulary has" in result.stderr
+    assert "1 | base + guide(f, on=base, k=9999)" in result.stderr
 
 
 def test_a_token_that_the_vocabulary_lacks_is_refused(arith: Arith, spec: Spec) -> None:
     result = arith("generate", spec('base - 3*tokens("nonsense")'), "--prompt", "a")
     assert result.exit_code == 2 and 'no token of the vocabulary is "nonsense"' in result.stderr
+    assert '1 | base - 3*tokens("nonsense")' in result.stderr

@@ -6,7 +6,7 @@ The distributions are those of `operator_table`; in log-weights `a` is -log(2)*[
 
 import math
 
-from tests.language.operator_table import ROOT, A, B, C, powers
+from tests.language.operator_table import LN2, ROOT, A, B, C, powers
 
 E = math.e
 
@@ -56,6 +56,24 @@ TABLE: list[tuple[str, list[float]]] = [
     ("a + cosine(u + 2, v)*b", powers(A, B, 1 / 2)),
     ("a + cosine(a, a)*b", powers(A, B, 1)),
     ("a + cosine(top_k(a, 1), v)*b", [4, 2, 1, 1]),
+    # sums and extremes over all tokens
+    ("a + total(p(a)*p(b))*b", powers(A, B, 3 / 16)),
+    ("a + total(a > b)*b", powers(A, B, 2)),
+    ("total(p(u))*a", [4, 2, 1, 1]),
+    ("a + total(p(b)*log_p(a + 3))*b", powers(A, B, -(1 + 2 + 2 * 3 + 4 * 3) / 8 * LN2)),
+    ("a - total(p(a)*clamp(log_p(u), min=-log(16)))*b", powers(A, B, (4 * 1 + 2 * 2 + 2 + 4) / 8 * LN2)),
+    ("a + total(exp(c - u))*b", powers(A, B, 1 / 2 + 1 + 1)),
+    ("a + largest(p(b))*b", powers(A, B, 1 / 2)),
+    ("a + largest(p(a) - p(b))*b", powers(A, B, 3 / 8)),
+    ("a + largest(a > b)*b", powers(A, B, 1)),
+    ("a + largest(log_p(u))*b", powers(A, B, -LN2)),
+    ("a + largest(exp(c - u))*b", powers(A, B, 1)),
+    ("a + smallest(p(a))*b", powers(A, B, 1 / 8)),
+    ("a + smallest(p(a) - p(b))*b", powers(A, B, -3 / 8)),
+    ("a + smallest(log_p(a))*b", powers(A, B, -3 * LN2)),
+    ("a + smallest(p(u))*b", [4, 2, 1, 1]),
+    ("a + smallest(exp(c - u))*b", [4, 2, 1, 1]),
+    ("where(smallest(log_p(u)) > -9, a, b)", [1, 1, 2, 4]),  # -inf
     # the farthest of some candidates, by Jensen-Shannon divergence
     ("farthest(a, b)", [1, 1, 2, 4]),
     ("farthest(a, c, b)", [1, 1, 2, 4]),
@@ -78,6 +96,24 @@ TABLE: list[tuple[str, list[float]]] = [
     ("decay(t, one)*a", powers(C, A, 1 / 4)),
     ("decay(0, 3)*a", [4, 2, 1, 1]),
     ("decay(-1, 1)*a", [16, 4, 1, 1]),
+    # a nucleus whose order is another's: that of b is the last token, the third, and two that tie
+    ("top_p(a, 0.1, by=b)", [0, 0, 0, 1]),
+    ("top_p(a, 0.2, by=b + 5)", [0, 0, 1, 1]),
+    ("top_p(a, p=0.3, by=b)", [4, 2, 1, 1]),
+    ("top_p(a, 1, b)", [4, 2, 1, 1]),
+    ("top_p(a, 0.6, by=a)", [2, 1, 0, 0]),
+    ("top_p(a, 0.1, by=-a)", [0, 0, 1, 1]),
+    ("top_p(2*a, 0.2, by=v)", [0, 4, 1, 1]),  # 2/11, 1/22, 1/22
+    ("top_p(a, 0.2, by=v)", [0, 1, 0, 0]),
+    ("top_p(a, 0.9, by=v)", [0, 2, 1, 1]),  # all there is
+    ("top_p(a, 1, by=v)", [0, 2, 1, 1]),
+    ("top_p(u, 0.3, by=v)", [0, 1, 1, 0]),
+    ("top_p(a, 0.1, by=c - u)", [0, 2, 1, 0]),
+    ("max(top_p(a, 0.1, by=b), within(a, p(a) > 0.4))", [4, 0, 0, 1]),
+    ("max(top_p(a, 0.1, by=b), within(a, p(a) > 0.6))", [0, 0, 0, 1]),
+    # masks united and intersected
+    ("within(c, (a > b) + (p(a) > 0.3) > 0)", [1, 1, 0, 0]),
+    ("within(c, (a > b)*(p(a) > 0.3) > 0)", [1, 0, 0, 0]),
     # supports; the entropy of a is 1.75 log(2), so that its second token is the most typical one
     ("typical(a, 0.2)", [0, 1, 0, 0]),
     ("typical(a, 0.5)", [2, 1, 0, 0]),
@@ -113,6 +149,14 @@ TABLE: list[tuple[str, list[float]]] = [
     ("mix(top_k(a, 1), u, 0.5)", [6, 1, 1, 0]),
     ("mix(within(a, p(a) > one), b, zero)", [1, 1, 2, 4]),  # what has no weight need not have a value
     ("supersede(a, b)", [1, 1, 2, 4]),
+    # log-probabilities as numbers
+    ("c + log_p(a)", [4, 2, 1, 1]),
+    ("c - log_p(2*a + 1)", [1, 4, 16, 16]),
+    ("c + log_p(u)", [2, 1, 1, 0]),
+    ("c + zero*log_p(u)", [1, 1, 1, 1]),
+    ("c + clamp(log_p(u), min=-log(8))", [4, 2, 2, 1]),
+    ("log(exp(log_p(a)) + p(b))", [5, 3, 3, 5]),
+    ("within(c, log_p(a) < -1.5*log(2))", [0, 1, 1, 1]),
     # log-weights with the mean 0: those of a are log(2)*[5, 1, -3, -3]/4
     ("center(a)", [4, 2, 1, 1]),
     ("max(center(a + 5), center(c))", [2**1.25, 2**0.25, 1, 1]),

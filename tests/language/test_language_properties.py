@@ -21,6 +21,7 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=list(Heal
 weight = st.sampled_from(["2", "0.5", "-1", "-0.25", "3", "0", "x", "y"])
 leaf = st.sampled_from(NAMES)
 pair = st.sampled_from([("a", "b"), ("b", "c"), ("c", "a")])
+ranking = st.one_of(leaf.map("by={}".format), pair.map(lambda ab: f"by={ab[0]} - 0.37*{ab[1]}"))
 
 
 def call(name: str, *arguments: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -46,6 +47,10 @@ def scalars(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         call("ramp", weight, st.just("-0.53"), st.sampled_from(["0.71", "0"])),
         call("decay", weight, st.sampled_from(["2", "0.7"])),
         pair.map(lambda ab: f"anchor({ab[0]}, {ab[1]} - {ab[0]}, 0.137, 2)"),
+        st.tuples(st.sampled_from(["total", "largest", "smallest"]), vecs(dists)).map(
+            lambda nv: f"{nv[0]}({nv[1]})"
+        ),
+        call("total", masks(dists)),
     )
 
 
@@ -58,6 +63,8 @@ def vecs(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         simple.map("2*{}".format),
         call("max", simple, simple),
         call("sqrt", simple),
+        call("log_p", dists).map("exp({})".format),
+        call("clamp", call("log_p", dists), st.just("min=-9.1")),
         call("sigmoid", dists),
         call("clamp", simple, st.just("0.013"), st.just("0.71")),
     )
@@ -90,6 +97,7 @@ def compound(dists: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         call("within", dists, masks(dists)),
         call("top_k", dists, st.sampled_from(["1", "2", "4"])),
         call("top_p", dists, st.sampled_from(["0.317", "0.713"])),
+        call("top_p", dists, st.sampled_from(["0.317", "0.713", "1"]), ranking),
         call("min_p", dists, st.sampled_from(["0.031", "0.29"])),
         call("typical", leaf, st.sampled_from(["0.317", "0.713"])),
         call("epsilon", dists, st.sampled_from(["0.031", "0.29"])),
@@ -199,7 +207,8 @@ def test_a_printed_formula_is_the_same_formula(text: str, seed: int) -> None:
 pieces = st.sampled_from(
     [*NAMES, "x", "t", "2", "0", "-", "+", "*", "/", "<", "==", "(", ")", ",", "\n", "x = ", "k=", "max(",
      "top_k(", "log(", "average(", "p(", "where(", "within(", "temper(",
-     "typical(", "complement(", "mix(", "farthest(", "sqrt(", "sign(", "anchor(", "ramp("]
+     "typical(", "complement(", "mix(", "top_p(", "by=", "log_p(", "total(", "smallest(",
+     "farthest(", "sqrt(", "sign(", "anchor(", "ramp("]
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from arith.errors import EvaluationError
 from arith.language import Formula
 from arith.language.operators.combine import farthest
-from arith.language.operators.support import typical
+from arith.language.operators.support import top_p, typical
 from arith.language.values import Dist
 from grammar.errors import FormulaError
 
@@ -50,13 +50,17 @@ def outside(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def locally_typical(values: Tensor, shares: Tensor) -> Tensor:
-    """One row at a time, as the definition says it."""
+    """As the definition says it."""
+    entropy = -(values.exp() * values).sum(-1, keepdim=True)
+    return ranked(values, -(-values - entropy).abs(), shares)
+
+
+def ranked(values: Tensor, scores: Tensor, shares: Tensor) -> Tensor:
+    """The best scored tokens whose probabilities together reach the share, one row at a time."""
     kept = torch.zeros_like(values, dtype=torch.bool)
-    for row, (log_probs, share) in enumerate(zip(values, shares, strict=True)):
-        information = -log_probs
-        entropy = float((log_probs.exp() * information).sum())
+    for row, (log_probs, score, share) in enumerate(zip(values, scores, shares, strict=True)):
         total = 0.0
-        for token in sorted(range(len(log_probs)), key=lambda i: abs(float(information[i]) - entropy)):
+        for token in score.argsort(descending=True).tolist():
             kept[row, token] = True
             total += math.exp(float(log_probs[token]))
             if total >= share:
@@ -84,6 +88,11 @@ PLAIN: list[tuple[str, Callable[[], Tensor]]] = [
     ("a + max_p(b)*b", lambda: A + B * B.max(-1, True).values.exp()),
     ("a + margin(b)*b", lambda: A + B * B.exp().sort(-1).values[:, -2:].diff(dim=-1)),
     ("a + confidence(b)*b", lambda: A + B * (1 + (B.exp() * B).sum(-1, True) / math.log(VOCABULARY))),
+    ("a + total(p(a)*log_p(b + c))*b", lambda: A + B * (A.exp() * (B + C).log_softmax(-1)).sum(-1, True)),
+    ("a + largest(p(b) - x*p(c))*b", lambda: A + B * (B.exp() - W * C.exp()).max(-1, True).values),
+    ("a + smallest(p(b) - x*p(c))*b", lambda: A + B * (B.exp() - W * C.exp()).min(-1, True).values),
+    ("a + log_p(b - x*c)", lambda: A + (B - W * C).log_softmax(-1)),
+    ("top_p(a, x, by=b - c)", lambda: outside(A, ranked(A, B - C, X))),
     ("a + cosine(a, b)*b", lambda: A + B * (A.exp() * B.exp()).sum(-1, True) / (
         (2 * A).exp().sum(-1, True) * (2 * B).exp().sum(-1, True)).sqrt()),
     ("a - x*farthest(a, b, c)", lambda: A - W * torch.where(js(A, C) > js(A, B), C, B)),
@@ -129,6 +138,26 @@ def test_a_typical_set_beyond_the_first_candidates_is_found(share: float) -> Non
         assert support.sum(-1).max() > 1024 or share < 0.5
     else:
         assert bool(support.all())
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9, 1.0])
+def test_a_nucleus_in_another_order_is_found_beyond_the_first_candidates(share: float) -> None:
+    values, scores = logs(4, 4, 3000), logs(5, 4, 3000)
+    shares = torch.full((4,), share, dtype=F64)
+    support = top_p(Dist(values), shares.unsqueeze(-1), by=Dist(scores)).support
+    assert support is not None
+    assert torch.equal(support, ranked(values, scores, shares) if share < 1 else torch.ones_like(support))
+    assert support.sum(-1).max() > 1024 or share < 0.5
+
+
+def test_log_probabilities_too_low_for_single_precision_are_kept_and_their_probabilities_are_not() -> None:
+    a = torch.tensor([[0.0, -1.0, -200.0]])
+    even = torch.zeros(1, 3)
+    for text in ("a", "normalize(a)", "b + log_p(a)"):
+        formula = bound(text)
+        found = formula.evaluate(**{name: {"a": a, "b": even}[name] for name in formula.operands})
+        torch.testing.assert_close(found, a.log_softmax(-1))
+    assert bound("log(p(a))").evaluate(a=a)[0, 2] == -torch.inf
 
 
 def test_a_mixture_keeps_tokens_too_unlikely_to_be_written_as_probabilities() -> None:
@@ -181,6 +210,15 @@ UNDEFINED: list[tuple[str, dict[str, object], str]] = [
     ("typical([within(a, p(a) > x - 0.4)], 0.5)", {}, "the support of"),
     ("epsilon([within(a, p(a) > x - 0.4)], 0.5)", {}, "the support of"),
     ("relu([within(a, p(a) > x - 0.4)])", {}, "the support of"),
+    ("b + log_p([within(a, p(a) > x - 0.4)])", {}, "the support of"),
+    ("top_p(b, 0.9, by=[within(a, p(a) > x - 0.4)])", {}, "the support of"),
+    ("top_p(b, 1, by=[within(a, p(a) > x - 0.4)])", {}, "the support of"),
+    ("[top_p(within(b, a > c), 0.9, by=within(b, a < c + 99*(x < 1)))]", {}, "the support of"),
+    ("b + p(a)*[log_p(a)]", {"a": second_row(-math.inf, 3)}, "`log_p(a)` is not finite"),
+    ("log(1 - p(a)*[log_p(a)])", {"a": second_row(-math.inf, 3)}, "`log_p(a)` is not finite"),
+    ("b - total(p(a)*[log_p(a)])*c", {"a": second_row(-math.inf, 3)}, "`log_p(a)` is not finite"),
+    ("b - [log_p(a)]", {"a": second_row(-math.inf, 3)}, "`log_p(a)` is not finite"),
+    ("b + smallest([log_p(a)])*c", {"a": second_row(-math.inf, 3)}, "`log_p(a)` is not finite"),
     ("within(b, complement([within(a, p(a) > x - 0.4)]))", {}, "the support of"),
     ("within(b, complement([top_k(c, x*2.5)]))", {"x": torch.tensor([2, 1, 2, 2, 2.0])}, "`k` of `top_k`"),
     ("[within(b, complement(a))]", {"a": FULL}, "the support of `within(b, complement(a))` is empty"),
@@ -223,6 +261,10 @@ def test_a_row_without_a_value_is_named_with_the_part_of_the_formula(
         ("a + sqrt(b)", "has to be a scalar or vec, and this is a dist"),
         ("a + ramp(b, 0, 1)*a", "`t` of `ramp` has to be a scalar, and this is a dist"),
         ("mix(a, b, max(a, b))", "`w` of `mix` has to be a scalar, and this is a dist"),
+        ("top_p(a, 0.5, by=p(b))", "`by` of `top_p` has to be a dist, and this is a vec"),
+        ("a + total(b)*b", "`v` of `total` has to be a vec, and this is a dist"),
+        ("a + largest(2)*b", "`v` of `largest` has to be a vec, and this is a scalar"),
+        ("a*log_p(b)", "cannot multiply a dist by a vec"),
         ("a + tv(a, p(b))*b", "`b` of `tv` has to be a dist, and this is a vec"),
         ("within(a, complement(p(b)))", "has to be a dist or mask, and this is a vec"),
         ("a + anchor(a, 2, 1, 1)*b", "`direction` of `anchor` has to be a dist or vec, and this is a scalar"),

@@ -6,6 +6,7 @@ operand's norm is 1, a constant's is itself; norms are added in sums and multipl
 undivided wherever the norm of any token is 0.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,6 +191,18 @@ def test_an_indicator_is_a_choice_whose_other_side_has_weight_zero(case: Case) -
     assert_same(case.ours("c + 1.5*where(a >= b, a - b, 0*a)"), theirs)
 
 
+def test_an_indicator_inside_an_average_is_a_maximum_with_what_weighs_nothing(case: Case) -> None:
+    def indicated(part: Part) -> Part:
+        raised = (part.value >= 0).double()
+        return Part(raised * part.value, raised * part.norm)
+
+    theirs = case.a + indicated(case.a + -1 * case.b)
+    assert_same(case.ours("average(a + max(a - b, 0*a))"), theirs)
+    assert differ(case.ours("average(a + where(a >= b, a - b, 0*a))"), theirs.sampled())
+    uneven = case.c + 1.5 * indicated(case.a + -0.5 * case.b)
+    assert_same(case.ours("average(c + 1.5*max(a - 0.5*b, 0*a))"), uneven)
+
+
 def test_a_classifier_in_the_bayes_form_weighs_nothing(case: Case) -> None:
     a, b, judge = case.a, case.b, case.judge
     formula = a + -0.6 * b
@@ -244,6 +257,14 @@ def test_without_average_the_same_samples_come_at_the_temperature_times_the_sum_
     torch.testing.assert_close((theirs / 0.7).log_softmax(-1), case.ours("(a - 0.6*b)/(0.7*0.4)"))
 
 
+INDICATOR = Formula(
+    "terms = kl_terms(a, b)\n"
+    "rest = 1 - p(a) + 1e-12\n"
+    "without = log((1 - p(b) + 1e-12)/rest) + (kl(a, b) - terms)/rest\n"
+    "within(a, (kl(a, b) - without > 0.01)*(p(a) < p(b)) == 0)"
+)
+
+
 def test_the_tokens_without_which_one_model_is_nearer_to_another_are_a_few_lines() -> None:
     """KL_indicator: each token of a taken out by itself, what is left renormalised, and its KL to b."""
     draw = Draw(23)
@@ -257,10 +278,22 @@ def test_the_tokens_without_which_one_model_is_nearer_to_another_are_a_few_lines
             gain = whole - float((one.exp() * (one - other)).sum())
             removed[row, token] = gain > 0.01 and a[row, token] < b[row, token]
     assert 0 < removed.sum() < removed.numel()
-    formula = Formula(
-        "terms = kl_terms(a, b)\n"
-        "without = log((1 - p(b))/(1 - p(a))) + (kl(a, b) - terms)/(1 - p(a))\n"
-        "within(a, (kl(a, b) - without > 0.01)*(p(a) < p(b)) == 0)"
-    )
-    found = formula.evaluate(a=a, b=b)
+    found = INDICATOR.evaluate(a=a, b=b)
     torch.testing.assert_close(found, a.masked_fill(removed, -torch.inf).log_softmax(-1), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_a_model_that_is_certain_of_one_token_is_no_trouble_to_the_indicator(dtype: torch.dtype) -> None:
+    """Without a token that has the probability P in b the divergence is less by -log(1 - P); the token that a
+    is certain of is not less likely in a than in b."""
+    draw = Draw(24)
+    certain = draw.dist().to(dtype)
+    certain[:, 5] = 70.0
+    a, b = certain.log_softmax(-1), draw.dist().to(dtype)
+    assert bool((a.softmax(-1)[:, 5] == 1).all())
+    removed = b.exp() > 1 - math.exp(-0.01)
+    removed[:, 5] = False
+    assert 0 < removed.sum() < removed.numel()
+    found = INDICATOR.evaluate(a=a, b=b)
+    torch.testing.assert_close(found, a.masked_fill(removed, -torch.inf).log_softmax(-1))
+    torch.testing.assert_close(INDICATOR.evaluate(a=a, b=a), a)

@@ -31,6 +31,58 @@ def test_eta_sampling(draw: Draw) -> None:
     assert_same(found, base.exp() * (base.exp() >= eta))
 
 
+def posterior_of_gedi(values: dict[str, Tensor], gamma: float, prior: float) -> Tensor:
+    """P(c)·P(text|c)^(γ/t) over the sum of both classes, with t the length of the text with each token."""
+    length = values["t"].unsqueeze(-1) + 1
+    likelihoods = {
+        name: (values[f"log_likelihood({name})"].unsqueeze(-1) + values[name]).exp() ** (gamma / length)
+        for name in ("pro", "anti")
+    }
+    wanted, other = prior * likelihoods["pro"], (1 - prior) * likelihoods["anti"]
+    return wanted / (wanted + other)
+
+
+def gedi_values(draw: Draw) -> dict[str, Tensor]:
+    values = {name: draw.dist() for name in ("base", "pro", "anti")}
+    values |= {f"log_likelihood({name})": draw.number(-20, -10) for name in ("pro", "anti")}
+    return {**values, "t": torch.arange(6, dtype=torch.float64)}
+
+
+EVIDENCE = "length = t + 1\nevidence = log_likelihood(pro) + pro - log_likelihood(anti) - anti\n"
+
+
+def test_gedi_with_its_own_scale_and_unequal_priors(draw: Draw) -> None:
+    values = gedi_values(draw)
+    formula = "sigmoid(gamma*evidence/length + log_ratio)"
+    assert f"`{formula}`" in (PAGES / "gedi.md").read_text(encoding="utf-8")
+    parameters = {"gamma": 1.7, "log_ratio": math.log(0.2 / 0.8)}
+    found = Formula(f"{EVIDENCE}base + 30*log({formula})", **parameters).evaluate(**values)
+    assert_same(found, values["base"].exp() * posterior_of_gedi(values, 1.7, 0.2) ** 30)
+
+
+def test_gedi_with_its_filter(draw: Draw) -> None:
+    """Krause et al. 2021: V_m are the best of the posterior, as few as have a probability of ρ in P_w; V_p
+    those above τ; their union is kept."""
+    values, rho, tau = gedi_values(draw), 0.4, 0.6
+    formula = "max(top_p(weighted, rho, by=evidence), within(weighted, sigmoid(evidence/length) > tau))"
+    assert f"`{formula}`" in (PAGES / "gedi.md").read_text(encoding="utf-8")
+    weighted = "weighted = base + 3*log(sigmoid(evidence/length))\n"
+    found = Formula(EVIDENCE + weighted + formula).evaluate(**values, rho=rho, tau=tau)
+    posterior = posterior_of_gedi(values, 1.0, 0.5)
+    weights = values["base"].exp() * posterior**3
+    kept = posterior > tau
+    passing = kept.sum(-1)
+    for row, shares in enumerate(weights / weights.sum(-1, keepdim=True)):
+        reached = 0.0
+        for token in posterior[row].argsort(descending=True).tolist():
+            if reached >= rho:
+                break
+            kept[row, token] = True
+            reached += float(shares[token])
+    assert bool((kept.sum(-1) > passing).any()) and bool((passing > 0).any()) and not bool(kept.all(-1).any())
+    assert_same(found, weights * kept)
+
+
 def test_self_debiasing_with_the_floor_of_its_code(draw: Draw) -> None:
     base, biased = draw.dist(), draw.dist()
     factor = torch.exp(-50 * (biased.exp() - base.exp()).clamp(min=0)).clamp(min=0.01)

@@ -7,7 +7,7 @@ from arith.language.inputs import Inputs
 from arith.language.operators.support import WHOLE
 from arith.language.registry import operator
 from arith.language.values import Dist, Scalar, Type, Vec
-from grammar.errors import FormulaError
+from arith.language.vocabulary import refuse_more
 
 DEPTH = Domain("a whole number: 0 for the embeddings, k for block k", lambda k: k >= 0 and k % 1 == 0)
 
@@ -75,8 +75,7 @@ def guide(
     these are the candidates.
     """
     scores = on.masked
-    if k > scores.shape[-1]:
-        raise FormulaError(f"`k` of `guide` is {k:g}, and the vocabulary has {scores.shape[-1]} tokens")
+    refuse_more(int(k), inputs.vocabulary)
     ranked = scores.topk(int(k), dim=-1)
     inside = ranked.values > -torch.inf
     values, without = (value.to(scores) for value in inputs.asked.guide(classifier, ranked.indices))

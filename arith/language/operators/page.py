@@ -38,7 +38,7 @@ def _entry(operator: Operator) -> str:
     domains = [
         f"`{argument.name}` is {argument.domain.words}"
         for argument in operator.arguments
-        if argument.domain is not None and not argument.flag
+        if argument.domain is not None
     ]
     limits = f"\n\n{'; '.join(domains)}." if domains else ""
     heading = f"### `{operator.name}`{aliases}"

@@ -16,6 +16,17 @@ def probability(f: Dist) -> Vec:
     return f.probs()
 
 
+@operator("log_p", example="base + clamp(log_p(arm), min=-20)", absorbs_shift=["f"])
+def log_p(f: Dist) -> Vec:
+    """The log-probability of each token, `log_softmax(f)`, as numbers: -inf outside the support.
+
+    Tokens whose probability is too small to be written keep theirs, unlike in `log(p(f))`. Added to a dist it
+    takes the tokens outside out; subtracted, or multiplied by a vec that is 0 there, as in `p(f)*log_p(f)`,
+    it is undefined, which is an error. `clamp(log_p(f), min=-100)` is finite everywhere.
+    """
+    return f.log_probs()
+
+
 @operator(
     "kl_terms",
     example="where(kl_terms(a, b) > 0.1, a, b)",

@@ -38,6 +38,12 @@ def _last_score(scores: Tensor, probs: Tensor, p: Tensor) -> Tensor:
     return last
 
 
+def _first_ranked(scores: Tensor, probs: Tensor, p: Tensor) -> Tensor:
+    """The best scored tokens that together reach the probability `p`, never those with the score -inf."""
+    last = _last_score(scores, probs, p)
+    return (scores >= torch.where(p < 1, last, -torch.inf) + 0 * p) & ~scores.isneginf()
+
+
 def _within_ranked(ranked: Tensor, order: Tensor, probs: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """The last score among those ranked, and the probability of all that are ranked."""
     shares = probs.gather(-1, order)
@@ -60,14 +66,19 @@ def top_k(f: Dist, k: Scalar) -> Dist:
     example="top_p(base, p=0.9)",
     passes_shift=["f"],
     domains={"p": SHARE},
-    source="Holtzman et al. 2020",
+    absorbs_shift=["by"],
+    source="Holtzman et al. 2020; with `by`, Krause et al. 2021, GeDi",
 )
-def top_p(f: Dist, p: Scalar) -> Dist:
+def top_p(f: Dist, p: Scalar, by: Dist | None = None) -> Dist:
     """The nucleus of `f`: the most likely tokens whose probabilities together reach `p`.
 
-    The token that passes `p` is inside, and so are tokens that tie with it.
+    The token that passes `p` is inside, and so are tokens that tie with it. With `by`, tokens are taken in
+    the order of that dist instead, until their probabilities in `f` reach `p`; those outside its support are
+    never taken, not even at `p = 1`. The gradient is that of `f`; the order has none.
     """
     probs = f.probs()
+    if by is not None:
+        return f.restrict(_first_ranked(by.log_probs(), probs, p))
     smallest = _last_score(probs, probs, p)
     return f.restrict(probs >= torch.where(p < 1, smallest, 0.0) + 0 * p)  # rounding would lose some at p = 1
 
