@@ -113,10 +113,15 @@ class Spec:
     def dump(self) -> str:
         """The specification as YAML, with absolute paths; reading it again gives an equal one.
 
-        Raises `SpecError` for an operator that can't be imported by its name.
+        Raises `SpecError` for an operator that can't be imported by its name, and for a function that
+        forbids.
         """
         from arith.language.names import calls_in
 
+        if any(callable(entry) for entry in self.sampling.forbid):
+            raise SpecError(
+                "sampling.forbid: a function can't be written to a file", "give it to each call: forbid=[…]"
+            )
         used = dict.fromkeys(call.function for call in calls_in(parse(self.text)))
         content: dict[str, object] = {
             "formula": self.text,

@@ -60,7 +60,7 @@ class Run:
 @sampling_flags
 def generate(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
-    prompt: Annotated[str | None, typer.Option(help="one prompt")] = None,
+    prompt: Annotated[list[str] | None, typer.Option(help="one prompt")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="file of prompts: .jsonl (objects with `prompt`) or .txt (one a line)")
     ] = None,
@@ -106,14 +106,20 @@ def generate(
             say(f"memory ran out: the run went on with {engine.stats.lowered_to} rows at once")
         if engine.stats.drafted:
             say(str(engine.stats.speculation))
+        if engine.stats.rewinds:
+            say(str(engine.stats.rewinding))
 
 
-def choose_prompts(prompt: str | None, prompts: Path | None) -> list[PromptLine]:
+def choose_prompts(prompt: list[str] | None, prompts: Path | None) -> list[PromptLine]:
     """The prompts of the one source that is given: `--prompt`, `--prompts`, or lines on standard input."""
-    if prompt is not None and prompts is not None:
+    if prompt and prompts is not None:
         raise OptionError("--prompt and --prompts are both given: give one")
-    if prompt is not None:
-        return [PromptLine("--prompt", prompt)]
+    if prompt and len(prompt) > 1:
+        raise OptionError(
+            f"--prompt is given {len(prompt)} times", "several prompts go into a file, or a pipe"
+        )
+    if prompt:
+        return [PromptLine("--prompt", prompt[0])]
     if prompts is not None:
         return read_prompts(prompts)
     if sys.stdin is None or sys.stdin.isatty():

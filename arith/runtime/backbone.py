@@ -82,7 +82,7 @@ class Backbone(Protocol):
         ...
 
     def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
-        """Each lane forgets its tokens beyond the first `length` of them, 1 <= length <= their number.
+        """Each lane forgets its tokens beyond the first `length` of them, 0 <= length <= their number.
         Nothing is computed anew."""
         ...
 

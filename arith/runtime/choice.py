@@ -1,5 +1,6 @@
 """The choice of rows' next tokens: processors, random numbers, the race."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,12 @@ from arith.runtime.sampler import choose
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A token `[rows]` for each moment, and the scores `[rows, vocab]` that it was chosen from."""
+    """A token `[rows]` for each moment, and the scores `[rows, vocab]` that it was chosen from. The tokens of
+    moments to which bans left none mean nothing."""
 
     tokens: Tensor
     scores: Tensor
+    without_choice: frozenset[int]
 
 
 class TokenChoice:
@@ -39,11 +42,18 @@ class TokenChoice:
         histories: list[list[int]] = [[] for _ in moments]
         if self._processors.need_histories:
             histories = [self.history(moment.row, moment.tokens) for moment in moments]
-        scores = self._processors(log_probs, histories)
+        banned = {
+            number: sorted(tokens)
+            for number, moment in enumerate(moments)
+            if (tokens := moment.row.bans.get(len(moment.tokens)))
+        }
+        scores = self._processors(log_probs, histories, banned)
+        lost = frozenset(n for n in banned if not math.isfinite(scores[n].max().item()))
         noise = None
         if not self._sampling.greedy:
-            steps = [len(moment.tokens) for moment in moments]
+            # A row that went back draws with other numbers: its old ones led to what is forbidden.
+            steps = [len(moment.tokens) + (moment.row.rewinds << 32) for moment in moments]
             noise = exponential_noise(
                 [moment.row.key for moment in moments], steps, scores.shape[-1], scores.device
             )
-        return Chosen(choose(scores, noise), scores)
+        return Chosen(choose(scores, noise), scores, lost)

@@ -167,8 +167,8 @@ class Engine:
         with self._at_work(generation):
             for rows in generation.run():
                 for row in rows:
-                    if streamer is not None:
-                        streamer.put(torch.tensor(row.tokens[-row.fresh :]))
+                    if streamer is not None and (tokens := row.release()):
+                        streamer.put(torch.tensor(tokens))
                     if row.finish_reason is not None:
                         yield row.result(sampling.seed, self.tokenizer)
         if streamer is not None:
@@ -204,7 +204,7 @@ class Engine:
         with self._at_work(generation):
             for rows in generation.run():
                 for row in rows:
-                    tokens = row.tokens[-row.fresh :]
+                    tokens = row.release()
                     text = "".join(map(decoders[row].push, tokens))
                     result = None
                     if row.finish_reason is not None:
@@ -261,6 +261,7 @@ class Engine:
             sampling,
             drafting=drafting,
             stats=self.stats.speculation,
+            rewinds=self.stats.rewinding,
             max_rows=self._rows_at_once(rows, sampling.max_new_tokens),
             **objects,
         )

@@ -16,6 +16,7 @@ from arith.runtime.drafts import Proposal, with_known
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
 from arith.runtime.memory import out_of_memory
+from arith.runtime.rewind import Rewinding
 from arith.runtime.row import Row
 from arith.runtime.speculation import Speculation
 from arith.runtime.stopping import Criteria, StopStrings
@@ -68,6 +69,7 @@ class Generation:
         choice: TokenChoice,
         ending: Ending,
         speculation: Speculation,
+        rewinding: Rewinding | None,
         max_rows: int,
     ):
         self.fusion = fusion
@@ -78,6 +80,7 @@ class Generation:
         self.choice = choice
         self.ending = ending
         self.speculation = speculation
+        self.rewinding = rewinding
         self.max_rows = max_rows
         self.lowered_to: int | None = None
 
@@ -124,6 +127,7 @@ class Generation:
         for row in rows:
             row.arrive()
         self.let_go(rows)
+        self.lanes.cut(self.active)
         return rows
 
     def retreat(self) -> None:
@@ -157,9 +161,9 @@ class Generation:
         readings = [proposal.reading(row) for row, proposal in zip(rows, proposals, strict=True)]
         logits = with_known(self.lanes.read(readings), readings, proposals)
         self.advance(readings, proposals, logits)
-        self.lanes.cut(rows)
         self.speculation.note(rows, proposals)
         self.let_go(rows)
+        self.lanes.cut(self.active)
         return rows
 
     def advance(self, readings: Sequence[Reading], proposals: Sequence[Proposal], logits: LeafLogits) -> None:
@@ -174,13 +178,18 @@ class Generation:
         table = torch.stack([column.double() for column in columns]).tolist()
         position = 0
         for reading, proposal in zip(readings, proposals, strict=True):
-            row, row.fresh = reading.row, 0
+            row, row.fresh = reading.row, []
             for ahead in range(reading.count):
                 at = position + ahead
+                if self.rewinding is not None and at in chosen.without_choice:
+                    self.rewinding.without_choice(row)
+                    break
                 token = int(table[0][at])
                 values = {name: column[at] for name, column in zip(figures, table[1:], strict=True)}
                 row.append(token, values)
                 self.ending.judge(row, self.done(row, chosen.scores[at : at + 1]))
+                if self.rewinding is not None and self.rewinding.goes_back(row):
+                    break
                 if row.finish_reason is not None or proposal.tokens[ahead : ahead + 1] != [token]:
                     break
             position += reading.count

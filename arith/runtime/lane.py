@@ -48,5 +48,5 @@ def check_tokens(lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> None
 def check_lengths(lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
     """Raises `ValueError` unless each lane can be cropped to its length."""
     for lane, length in zip(lanes, lengths, strict=True):
-        if not 1 <= length <= len(lane.tokens):
+        if not 0 <= length <= len(lane.tokens):
             raise ValueError(f"a lane of {len(lane.tokens)} tokens can't be cropped to {length}")

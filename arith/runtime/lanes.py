@@ -142,6 +142,7 @@ class Lanes:
 
 def _pending(reading: Reading, operand: LLM, lane: Lane) -> list[int]:
     """The tokens that a lane has not read."""
-    done = len(lane.tokens) - len(reading.row.prompt_ids[operand])
+    prompt = reading.row.prompt_ids[operand]
+    done = len(lane.tokens) - len(prompt)
     behind = max(0, done - len(reading.row.tokens))
-    return [*reading.row.tokens[done:], *reading.ahead[behind:]]
+    return [*prompt[len(lane.tokens) :], *reading.row.tokens[max(0, done) :], *reading.ahead[behind:]]

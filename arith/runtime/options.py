@@ -3,12 +3,16 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
+import regex
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -22,7 +26,67 @@ LOWEST_TEMPERATURE = 1e-30
 
 
 def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str | re.Pattern) or callable(value) else value
+
+
+def is_expression(entry: str) -> bool:
+    """Whether a text of `forbid` is a regular expression, and not a word."""
+    return len(entry) > 2 and entry[0] == entry[-1] == "/"
+
+
+def expression_of(entry: str | re.Pattern[Any]) -> regex.Pattern[str]:
+    """What matches an entry of `forbid`, capitals or not: a word, `/a regular expression/` or a compiled one.
+
+    A word is a text without a letter, digit or underscore next to its own. Raises `ValueError` that says what
+    is wrong with the entry.
+    """
+    flags = regex.IGNORECASE
+    if isinstance(entry, re.Pattern):
+        if not isinstance(entry.pattern, str):
+            raise ValueError("is a pattern over bytes, and not over text")
+        source = entry.pattern
+        for name in ("MULTILINE", "DOTALL", "VERBOSE", "ASCII"):
+            if entry.flags & getattr(re, name):
+                flags |= getattr(regex, name)
+    elif is_expression(entry):
+        source = entry[1:-1]
+    elif not entry.strip():
+        raise ValueError("is empty")
+    else:
+        before = r"(?<!\w)" if regex.match(r"\w", entry[0]) else ""
+        behind = r"(?!\w)" if regex.match(r"\w", entry[-1]) else ""
+        source = before + re.escape(entry) + behind
+    try:
+        expression = regex.compile(source, flags)
+    except regex.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if expression.match("") is not None:
+        raise ValueError("matches where there is no text, and so everywhere")
+    return expression
+
+
+def _forbidden(entry: object) -> object:
+    """An entry of `forbid`, as it is given."""
+    if isinstance(entry, str | re.Pattern):
+        try:
+            expression_of(entry)
+        except ValueError as error:
+            raise PydanticCustomError("forbidden", "{what}", {"what": str(error)}) from None
+    elif not callable(entry) or isinstance(entry, type):
+        raise PydanticCustomError(
+            "forbidden", "must be a word, /a regular expression/, or in Python a pattern or function"
+        )
+    return entry
+
+
+def _written(entry: Any) -> str:
+    """An entry of `forbid` as a file holds it."""
+    if isinstance(entry, str):
+        return entry
+    assert isinstance(entry, re.Pattern), "functions are refused before"
+    named = {"m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE, "a": re.ASCII}
+    letters = "".join(letter for letter, flag in named.items() if entry.flags & flag)
+    return f"/(?{letters}){entry.pattern}/" if letters else f"/{entry.pattern}/"
 
 
 class Sampling(BaseModel):
@@ -46,6 +110,19 @@ class Sampling(BaseModel):
     stop_strings: Annotated[
         tuple[Annotated[str, Field(min_length=1)], ...],
         Field(strict=False, description="end a row when its text contains one of these"),
+        BeforeValidator(_listed),
+    ] = ()
+    forbid: Annotated[
+        tuple[
+            Annotated[
+                Any,
+                AfterValidator(_forbidden),
+                PlainSerializer(_written, when_used="json"),
+                WithJsonSchema({"type": "string"}),
+            ],
+            ...,
+        ],
+        Field(strict=False, description="words, or /regular expressions/, that the text may not contain"),
         BeforeValidator(_listed),
     ] = ()
     num_return_sequences: Annotated[int, Field(ge=1, description="samples for each prompt")] = 1

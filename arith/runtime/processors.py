@@ -1,6 +1,6 @@
 """The logits processors and warpers of transformers, applied to a formula's log-probabilities."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ STATEFUL = {
 class Processors:
     """What stands between a formula's log-probabilities and the choice of a token.
 
-    In transformers' order: the repetition penalty, the processors given, and, unless rows are greedy,
+    In transformers' order: the repetition penalty, the processors given, bans, and, unless rows are greedy,
     temperature, top_k, top_p and min_p. A processor given is called for one row at a time, with that row's
     own tokens, so it sees what it would see in a batch of one.
     """
@@ -49,8 +49,14 @@ class Processors:
         """Whether a call looks at the histories; without that, any may be passed."""
         return bool(self._penalty or self._given)
 
-    def __call__(self, log_probs: Tensor, histories: Sequence[Sequence[int]]) -> Tensor:
-        """The scores `[rows, vocab]` for the choice; `log_probs` `[rows, vocab]` stays as it was.
+    def __call__(
+        self,
+        log_probs: Tensor,
+        histories: Sequence[Sequence[int]],
+        banned: Mapping[int, Sequence[int]] | None = None,
+    ) -> Tensor:
+        """The scores `[rows, vocab]` for the choice; `log_probs` `[rows, vocab]` stays as it was. The warpers
+        see none of the tokens that are `banned`, in some rows by their numbers.
 
         A history is the row's `input_ids`: the first operand's prompt and the tokens generated. With
         everything off the result is `log_probs` itself. Raises `OptionError` where a processor leaves a row
@@ -62,6 +68,10 @@ class Processors:
         if self._given:
             rows = [self._one_row(scores[row : row + 1], history) for row, history in enumerate(histories)]
             scores = torch.cat(rows)
+        if banned:
+            scores = scores.clone()
+            for row, tokens in banned.items():
+                scores[row, list(tokens)] = -torch.inf
         for warper in self._warpers:
             scores = warper(None, scores)
         return scores

@@ -123,7 +123,7 @@ class RecomputeBackbone:
         return [found.logits for found in outputs]
 
     def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
-        """Each lane forgets its tokens beyond the first `length` of them, 1 <= length <= their number."""
+        """Each lane forgets its tokens beyond the first `length` of them, 0 <= length <= their number."""
         check_lengths(lanes, lengths)
         for lane, length in zip(lanes, lengths, strict=True):
             lane.crop(length)

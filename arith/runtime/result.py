@@ -7,7 +7,7 @@ from typing import Literal
 FORMULA = "formula"
 """The key of the formula's own log-probabilities, beside those of its operands."""
 
-FinishReason = Literal["stop", "stop_string", "length"]
+FinishReason = Literal["stop", "stop_string", "length", "forbidden"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Result:
     index, sample: the prompt's place in the call, and which of its `num_return_sequences` this is.
     token_ids: the generated tokens, without the prompt, an end-of-sequence token included.
     text: their text without special tokens (a stop string included).
-    finish_reason: `stop` (an end-of-sequence id or a stopping criterion), `stop_string`, or `length`.
+    finish_reason: `stop` (an end-of-sequence id or a stopping criterion), `stop_string`, `length`, or
+        `forbidden` (no way on that guards allow was found).
     logprobs: for `formula` and each operand by its name one natural log-probability a token, at temperature 1
     and
         before any warper; an operand that did not run, its weight being 0, has NaN.

@@ -31,7 +31,12 @@ class Row:
     key: int
     drafting: frozenset[LLM | GuideOperand] = frozenset()  # the operands that draft for it
     tokens: list[int] = field(default_factory=list)
-    fresh: int = 0  # how many of them came last, at once
+    fresh: list[int] = field(default_factory=list)  # those that it was given last, at once
+    guarded: bool = False  # whether tokens may be taken back again
+    settled: int = 0  # how many of a guarded row's tokens can't be, while it is being written
+    shown: int = 0  # how many of them were released
+    bans: dict[int, set[int]] = field(default_factory=dict)  # by step
+    rewinds: int = 0  # how often it went back
     logprobs: dict[str, list[float]] = field(default_factory=dict)
     totals: dict[str, float] = field(default_factory=dict)  # of the log-probabilities, NaN counting 0
     lanes: dict[LLM, Lane] = field(default_factory=dict)
@@ -54,11 +59,33 @@ class Row:
     def append(self, token: int, logprobs: Mapping[str, float]) -> None:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
-        self.fresh += 1
+        self.fresh.append(token)
         for name, value in logprobs.items():
             ran = self.ran(name)
             self.logprobs[name].append(value if ran else math.nan)
             self.totals[name] += value if ran else 0.0
+
+    def shorten(self, count: int) -> None:
+        """Takes back all tokens but the first `count`."""
+        del self.tokens[count:]
+        for name, values in self.logprobs.items():
+            del values[count:]
+            self.totals[name] = sum((value for value in values if not math.isnan(value)), start=0.0)
+
+    def go_back(self, step: int) -> None:
+        """Takes back the tokens from a step on, where the first of them is banned from now on."""
+        self.bans = {at: banned for at, banned in self.bans.items() if at <= step}
+        self.bans.setdefault(step, set()).add(self.tokens[step])
+        self.shorten(step)
+        self.rewinds += 1
+        self.finish_reason = None
+
+    def release(self) -> list[int]:
+        """The tokens that came since the last call, as far as they stay."""
+        certain = not self.guarded or self.finish_reason is not None
+        released = self.tokens[self.shown : len(self.tokens) if certain else self.settled]
+        self.shown += len(released)
+        return released
 
     def enter(self) -> None:
         """Notes when it began to be read; once, if it had to leave again for want of memory."""

@@ -7,11 +7,13 @@ from arith.runtime.choice import TokenChoice
 from arith.runtime.drafting import Drafting
 from arith.runtime.drafts import Draft, FormulaDraft, PromptLookup
 from arith.runtime.generation import Ending, Generation
+from arith.runtime.guard import guards_of
 from arith.runtime.lanes import Lanes
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling
 from arith.runtime.pace import Pace
 from arith.runtime.processors import Processors
+from arith.runtime.rewind import Rewinding, RewindStats
 from arith.runtime.row import Row
 from arith.runtime.speculation import Speculation, SpeculationStats
 from arith.runtime.stopping import Criteria, StopStrings
@@ -26,6 +28,7 @@ def ready(
     stopping_criteria: Any,
     drafting: Drafting | None,
     stats: SpeculationStats,
+    rewinds: RewindStats,
     max_rows: int,
 ) -> Generation:
     """The generation of these rows, which has run nothing. Raises `OptionError` for what doesn't fit."""
@@ -39,6 +42,12 @@ def ready(
         Criteria(stopping_criteria),
         models.windows,
     )
+    guards = guards_of(sampling.forbid)
+    rewinding: Rewinding | None = None
+    if guards:
+        rewinding = Rewinding(guards, models.tokenizer, sampling.max_new_tokens, ending.stop_strings, rewinds)
+        for row in rows:
+            row.guarded = True
     draft: Draft | None = None
     if drafting is not None:
         if drafting.formula is None:
@@ -53,5 +62,6 @@ def ready(
         choice,
         ending,
         Speculation(draft, pace, stats),
+        rewinding,
         max_rows,
     )

@@ -90,7 +90,7 @@ class SlotBackbone:
         return [row[: len(own)] for row, own in zip(logits, tokens, strict=True)]
 
     def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
-        """Each lane forgets its tokens beyond the first `length` of them, 1 <= length <= their number."""
+        """Each lane forgets its tokens beyond the first `length` of them, 0 <= length <= their number."""
         self._pool.check_open(lanes)
         check_lengths(lanes, lengths)
         for lane, length in zip(lanes, lengths, strict=True):

@@ -63,12 +63,12 @@ class Speculation:
 
     def note(self, rows: Sequence[Row], proposals: Sequence[Proposal]) -> None:
         """Takes account of a round: the rows have their `fresh` tokens now."""
-        tokens = sum(row.fresh for row in rows)
+        tokens = sum(len(row.fresh) for row in rows)
         self.stats.checks += len(rows)
         self.stats.tokens += tokens
         for row, proposal in zip(rows, proposals, strict=True):
             self.stats.drafted += len(proposal.tokens)
-            agreeing = zip(proposal.tokens, row.tokens[-row.fresh :], strict=False)
+            agreeing = zip(proposal.tokens, row.fresh, strict=False)
             self.stats.accepted += sum(drafted == token for drafted, token in agreeing)
         if self.draft is not None:
             self.pace.note(self._length, tokens / len(rows), time.perf_counter() - self._started)

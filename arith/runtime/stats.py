@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from arith.runtime.plan import Plan
+from arith.runtime.rewind import RewindStats
 from arith.runtime.speculation import SpeculationStats
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class EngineStats(Mapping[str, "BackboneStats"]):
             name = model if model not in self._stats else f"{model} ({number})"
             self._stats[name] = backbones[planned.lanes[0][1]].stats
         self.speculation = SpeculationStats()
+        self.rewinding = RewindStats()
         self.lowered_to: int | None = None
         """How many rows memory left in flight, where it ran out in a call."""
 
@@ -63,11 +65,17 @@ class EngineStats(Mapping[str, "BackboneStats"]):
         """Forwards of the whole formula for each token of a row: 1 without speculation."""
         return self.speculation.forwards_per_token
 
+    @property
+    def rewinds(self) -> int:
+        """How often rows went back from what guards forbid."""
+        return self.rewinding.rewinds
+
     def reset(self) -> None:
         """Counts from zero again."""
         for stats in self._stats.values():
             stats.reset()
         self.speculation.reset()
+        self.rewinding.reset()
         self.lowered_to = None
 
     def __repr__(self) -> str:

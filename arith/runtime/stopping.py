@@ -23,10 +23,17 @@ class StopStrings:
 
     def __init__(self, strings: Sequence[str], tokenizer: "PreTrainedTokenizerBase"):
         self._strings = tuple(strings)
-        self._decoder = TextDecoder(tokenizer, skip_special_tokens=False)
+        self._tokenizer = tokenizer
         # As much of the text as may be the beginning of a stop string.
         self._overlap = max(map(len, self._strings), default=1) - 1
+        self.restart(())
+
+    def restart(self, tokens: Sequence[int]) -> None:
+        """The row has these tokens, by which it doesn't end, and no others."""
+        self._decoder = TextDecoder(self._tokenizer, skip_special_tokens=False)
         self._tail = ""
+        for token in tokens:
+            self.push(token)
 
     def push(self, token: int) -> bool:
         """Whether the text contains a stop string, now that the row has this token."""

@@ -1,5 +1,6 @@
 """Text as its tokens arrive."""
 
+import copy
 import re
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,12 @@ class TextDecoder:
     def pending(self) -> str:
         """The text held back, as it stands."""
         return self._text[self._given :]
+
+    def copy(self) -> "TextDecoder":
+        """Another decoder that goes on from here."""
+        other = copy.copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, token: int) -> str:
         """The text that became certain with this token, often empty."""

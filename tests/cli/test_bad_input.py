@@ -165,6 +165,10 @@ def test_a_prompts_file_that_is_empty_or_of_another_suffix(arith: Arith, spec: S
     refused(arith("generate", spec(), "--prompts", tmp_path / "none.txt"), "no such file")
 
 
+def test_a_prompt_given_twice(arith: Arith, spec: Spec) -> None:
+    refused(arith("generate", spec(), "--prompt", "a", "--prompt", "b"), "--prompt is given 2 times")
+
+
 def test_no_prompt_or_two_sources(arith: Arith, spec: Spec, tmp_path: Path) -> None:
     refused(arith("generate", spec(), stdin=""), "standard input", "--prompt")
     refused(arith("generate", spec(), "--prompt", "a", "--prompts", tmp_path / "p.txt"), "give one")

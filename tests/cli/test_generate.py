@@ -224,13 +224,15 @@ def test_every_sampling_option_has_a_flag(arith: Arith, spec: Spec) -> None:
         "max_new_tokens": 3, "do_sample": True, "temperature": 0.9, "top_k": 20, "top_p": 0.95, "min_p": 0.01,
         "repetition_penalty": 1.1, "num_return_sequences": 2, "seed": 9,
     }  # fmt: skip
-    assert {*values, "stop_strings"} == set(Sampling.model_fields)
+    assert {*values, "stop_strings", "forbid"} == set(Sampling.model_fields)
     pairs = [(flag(name), str(value)) for name, value in values.items() if name != "do_sample"]
     flags = [word for pair in pairs for word in pair]
-    flags += ["--do-sample", "--stop-strings", "zzzz", "--stop-strings", "yyyy"]
+    flags += ["--do-sample", "--stop-strings", "zzzz", "--stop-strings", "yyyy", "--forbid", "/[a-k]/"]
     result = arith("generate", spec(), "--prompt", "one", *flags)
     assert result.exit_code == 0, result.stderr
-    expected = Engine.load(spec()).generate(["one"], **values, stop_strings=("zzzz", "yyyy"))
+    expected = Engine.load(spec()).generate(
+        ["one"], **values, stop_strings=("zzzz", "yyyy"), forbid=("/[a-k]/",)
+    )
     rows = sorted(map(json.loads, result.stdout.splitlines()), key=lambda row: row["sample"])
     assert [row["token_ids"] for row in rows] == [list(one.token_ids) for one in expected]
     assert set(Sampling.model_fields) <= set(inspect.signature(generate).parameters)

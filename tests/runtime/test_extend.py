@@ -65,8 +65,8 @@ def test_a_cropped_lane_goes_on_from_what_is_left(made: tuple[Backbone, Plain]) 
 def test_cropping_some_lanes_leaves_the_others(made: tuple[Backbone, Plain]) -> None:
     backbone, plain = made
     lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (9, 12, 20)])
-    backbone.crop([lanes[2], lanes[0]], [20, 1])
-    assert [len(lane.tokens) for lane in lanes] == [1, 12, 20]
+    backbone.crop([lanes[2], lanes[0]], [20, 0])
+    assert [len(lane.tokens) for lane in lanes] == [0, 12, 20]
     check_step(backbone, plain, lanes, 0)
 
 
@@ -138,7 +138,7 @@ def test_what_cannot_be_done_changes_no_lane(made: tuple[Backbone, Plain]) -> No
         backbone.extend(lanes, [[1, 2], []])
     with pytest.raises(ValueError, match="at least one token"):
         backbone.extend(lanes, [[1, 2]])
-    for lengths in ([3, 0], [3, 7]):
+    for lengths in ([3, -1], [3, 7]):
         with pytest.raises(ValueError, match=f"6 tokens can't be cropped to {lengths[1]}"):
             backbone.crop(lanes, lengths)
     assert [tuple(lane.tokens) for lane in lanes] == [prompt(8), prompt(6)]
