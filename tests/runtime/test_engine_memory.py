@@ -139,8 +139,10 @@ def test_rows_in_flight_get_their_tokens_while_a_long_prompt_is_read(
 def test_rows_of_random_lengths_are_each_what_they_are_alone(
     tiny_llama: str, lora_a: str, count: int
 ) -> None:
-    """Through 16 slots, with ends as they come; the cache holds no more after many rows than it needs. In
-    float64, since of so many choices one is near enough to a tie for the order of float32 sums to decide it."""
+    """Through 16 slots, with ends as they come; the cache holds no more after many rows than it needs.
+
+    In float64: of so many choices one is so near to a tie that the order of float32 sums would decide it.
+    """
     base = LLM(tiny_llama, template="raw", dtype="float64")
     arm = LLM(tiny_llama, adapter=lora_a, template="raw", dtype="float64")
     formula = Formula("base + 0.5*arm + 3*tokens(257)", base=base, arm=arm)
