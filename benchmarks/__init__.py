@@ -1,1 +1,1 @@
-"""Speed against peers, measured in pairs within one process; nothing imports this package."""
+"""Speed against peers. Nothing imports this."""

@@ -1,4 +1,4 @@
-"""The command line: `arith generate`, `check`, `score`, `operators` and `schema`."""
+"""The command line: `arith generate`, `check`, `score`, `bench`, `operators` and `schema`."""
 
 import errno
 import sys

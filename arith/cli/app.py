@@ -4,6 +4,7 @@ import json
 
 import typer
 
+from arith.cli.bench import bench
 from arith.cli.check import check
 from arith.cli.failures import ends_well, put
 from arith.cli.generate import generate
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(check)
 app.command()(score)
+app.command()(bench)
 app.command()(operators)
 
 

@@ -1,0 +1,75 @@
+"""Speculation: forwards saved by a formula's own base, and time saved by looking up the prompt."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from arith import Formula
+from arith.runtime.measuring import Figure, Target, in_turn
+from arith.runtime.options import PROMPT_LOOKUP
+from arith.runtime.trial import Trial
+from benchmarks.subject import PROMPTS, Extent, Subject
+
+ROWS = (1, 4)
+TOKENS = 64
+LENGTHS = (2, 4, 8)
+ARM = "You are a cheerful friend. You are warm, and full of praise."
+FORWARDS, FASTER = Target("<=", 0.5), Target(">=", 1.3)
+NEWS = (
+    "The committee met on Tuesday in the old town hall. It decided to repair the bridge over the river, to "
+    "plant forty trees along the main road, and to ask the school for help with the summer fair.",
+    "The last train leaves the northern station at half past nine. Passengers who miss it may wait in the "
+    "small hall beside the ticket office, where the kitchen serves hot soup until midnight.",
+    "Three sailors brought the damaged boat back to the harbour before the storm. The owner thanked them "
+    "with a basket of apples, and the newspaper printed their names on its front page.",
+    "The museum has bought two paintings of the valley and a map of the first railway. Visitors can see them "
+    "from Friday on, and on the first Sunday of every month they pay nothing.",
+)
+COPYING = tuple(f"Repeat this text word for word, and write nothing else: {text}" for text in NEWS)
+
+
+def drafts(subject: Subject, extent: Extent) -> Iterator[Figure]:
+    """Speculation: forwards of a GenARM formula for each token with its base as the draft, and the time of
+    texts that repeat their prompts, and of texts that don't, with the prompt looked up."""
+    tokens = 16 if extent.quick else TOKENS
+    formula = Formula(
+        "base + alpha*arm",
+        base=subject.operand(system=""),
+        arm=subject.operand(system=ARM),
+        alpha=0.5,
+    )
+    trial = subject.trial(formula, tokens)
+    for length in LENGTHS:
+        stats = trial.engine.stats
+        stats.reset()
+        trial.run(max(ROWS), speculate={"draft": "base", "tokens": length})
+        case = f"base + 0.5*arm, {length} drafted at a time"
+        note = f"{stats.accepted} of {stats.drafted} accepted"
+        target = FORWARDS if length == 4 else None
+        yield Figure(
+            "draft: base", case, "forwards a token", stats.forwards_per_token, target=target, note=note
+        )
+    two = subject.average(2, None)
+    lookup = {"speculate": {"draft": PROMPT_LOOKUP}}
+    for said, prompts, target in (("copying", COPYING, FASTER), ("free text", PROMPTS, None)):
+        case = f"N = 2, {said}"
+        yield from against_plain(
+            "prompt look-up", case, subject.trial(two, tokens, prompts), lookup, target, extent
+        )
+
+
+def against_plain(
+    measured: str, case: str, trial: Trial, drafting: dict[str, Any], target: Target | None, extent: Extent
+) -> Iterator[Figure]:
+    """Tokens a second with a draft, against the same texts without."""
+    for rows in ROWS:
+        trial.engine.stats.reset()
+        ours, plain = in_turn(
+            partial(trial.rate, rows, **drafting),
+            partial(trial.rate, rows, speculate=False),
+            repeats=extent.repeats,
+        )
+        stats = trial.engine.stats.speculation
+        ended = "left off" if stats.off else "kept on"
+        note = f"{stats.accepted} of {stats.drafted} accepted, {ended} at the end"
+        yield Figure.of(measured, f"{case}, B = {rows}", "tokens/s", ours, plain, target, note)
