@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def plan_of(spec: Spec, device: str | None) -> "Plan":
     """What will be loaded, where, and the memory it takes."""
     from arith.operands.loading import resolve_device
-    from arith.runtime.drafting import drafting_of
     from arith.runtime.models import together
     from arith.runtime.plan import Plan
+    from arith.runtime.speculation.drafting import drafting_of
 
     formula = spec.formula()
     drafting = drafting_of(spec.drafting(), formula, formula.bindings)

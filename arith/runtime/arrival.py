@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from arith.operands.llm import LLM
-from arith.runtime.backbone import Backbone, Opening
+from arith.runtime.backbones.backbone import Backbone, Opening
 from arith.runtime.row import Row
 
 

@@ -13,18 +13,18 @@ from torch import Tensor
 from arith.errors import OptionError
 from arith.language import Formula
 from arith.operands.loading import resolve_device
-from arith.runtime.drafting import drafting_of
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling, check_max_rows
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
+from arith.runtime.sampling.streamer import check_streamer
+from arith.runtime.sampling.text import TextDecoder
 from arith.runtime.scoring import RowLogits, next_log_probs, score, teacher_forced
 from arith.runtime.setup import ready
+from arith.runtime.speculation.drafting import drafting_of
 from arith.runtime.stats import EngineStats
-from arith.runtime.streamer import check_streamer
-from arith.runtime.text import TextDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,9 +40,9 @@ class Engine:
     `formula` is an operand, an expression of operands, or a bound `Formula`. Its models are loaded at once:
     each distinct set of weights one time, on `device` (cuda, mps or cpu, the best one when None). `max_rows`
     bounds the sequences in flight; when None it follows from the memory. `sampling` are the options of calls
-    that don't give their own, and `speculate` is what drafts tokens (see `arith.runtime.drafting`), by which
-    texts come faster and stay the same. Raises `FormulaError`, `OperandError` or `PlanError` before loading
-    whatever can be known before.
+    that don't give their own, and `speculate` is what drafts tokens, by which texts come faster and stay the
+    same (see `arith.runtime.speculation.drafting`). Raises `FormulaError`, `OperandError` or `PlanError`
+    before loading whatever can be known before.
     """
 
     def __init__(

@@ -11,15 +11,15 @@ from arith.errors import PlanError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.arrival import Arrival
-from arith.runtime.choice import TokenChoice
-from arith.runtime.drafts import Proposal, with_known
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
-from arith.runtime.memory import out_of_memory
-from arith.runtime.rewind import Rewinding
+from arith.runtime.rewinding.rewind import Rewinding
 from arith.runtime.row import Row
-from arith.runtime.speculation import Speculation
-from arith.runtime.stopping import Criteria, StopStrings
+from arith.runtime.sampling.choice import TokenChoice
+from arith.runtime.sampling.stopping import Criteria, StopStrings
+from arith.runtime.speculation.drafts import Proposal, with_known
+from arith.runtime.speculation.speculation import Speculation
 
 
 @dataclass(frozen=True, eq=False)

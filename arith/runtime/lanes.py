@@ -11,8 +11,8 @@ from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf
 from arith.runtime.arrival import Arrival
-from arith.runtime.backbone import Backbone
-from arith.runtime.lane import Lane, LaneRequest
+from arith.runtime.backbones.backbone import Backbone
+from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.row import Row
 
 LeafLogits = dict[Leaf, tuple[list[int], Tensor]]

@@ -14,7 +14,7 @@ from arith.operands.token_texts import token_texts
 from arith.operands.tokenizers import load_tokenizer
 from arith.operands.vocabulary import Member, common_vocabulary
 from arith.runtime.answers import Facts
-from arith.runtime.backbone import Backbone, make_backbone
+from arith.runtime.backbones.backbone import Backbone, make_backbone
 from arith.runtime.fusion import Fusion, exits_of
 from arith.runtime.guides import Guide, load_guides
 from arith.runtime.plan import Plan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
-from arith.runtime.lane import Lane
+from arith.runtime.backbones.lane import Lane
 from arith.runtime.result import FORMULA, FinishReason, Result
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from arith.operands.llm import LLM
 from arith.operands.loading import end_ids
 from arith.operands.prompts import Prompt, encode_continuation, render, turn_end
 from arith.operands.tokenizers import load_tokenizer
-from arith.runtime.noise import row_key
 from arith.runtime.result import FORMULA
 from arith.runtime.row import Row
+from arith.runtime.sampling.noise import row_key
 
 
 def as_prompts(prompts: Any) -> list[Prompt]:

@@ -9,10 +9,10 @@ from torch import Tensor
 from arith.errors import PlanError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
-from arith.runtime.backbone import Backbone
+from arith.runtime.backbones.backbone import Backbone
+from arith.runtime.backbones.lane import LaneRequest
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fused, Fusion, exits_of, log_probs_of
-from arith.runtime.lane import LaneRequest
-from arith.runtime.memory import out_of_memory
 from arith.runtime.plan import free_memory
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row

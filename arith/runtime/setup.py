@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-from arith.runtime.choice import TokenChoice
-from arith.runtime.drafting import Drafting
-from arith.runtime.drafts import Draft, FormulaDraft, PromptLookup
 from arith.runtime.generation import Ending, Generation
-from arith.runtime.guard import guards_of
 from arith.runtime.lanes import Lanes
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling
-from arith.runtime.pace import Pace
-from arith.runtime.processors import Processors
-from arith.runtime.rewind import Rewinding, RewindStats
+from arith.runtime.rewinding.guard import guards_of
+from arith.runtime.rewinding.rewind import Rewinding, RewindStats
 from arith.runtime.row import Row
-from arith.runtime.speculation import Speculation, SpeculationStats
-from arith.runtime.stopping import Criteria, StopStrings
+from arith.runtime.sampling.choice import TokenChoice
+from arith.runtime.sampling.processors import Processors
+from arith.runtime.sampling.stopping import Criteria, StopStrings
+from arith.runtime.speculation.drafting import Drafting
+from arith.runtime.speculation.drafts import Draft, FormulaDraft, PromptLookup
+from arith.runtime.speculation.pace import Pace
+from arith.runtime.speculation.speculation import Speculation, SpeculationStats
 
 
 def ready(

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from arith.runtime.plan import Plan
-from arith.runtime.rewind import RewindStats
-from arith.runtime.speculation import SpeculationStats
+from arith.runtime.rewinding.rewind import RewindStats
+from arith.runtime.speculation.speculation import SpeculationStats
 
 if TYPE_CHECKING:
     from arith.operands.llm import LLM
-    from arith.runtime.backbone import Backbone, BackboneStats
+    from arith.runtime.backbones.backbone import Backbone, BackboneStats
 
 
 class EngineStats(Mapping[str, "BackboneStats"]):

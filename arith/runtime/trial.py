@@ -12,9 +12,9 @@ from transformers import PreTrainedModel
 
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
-from arith.runtime.backbone import Backbone
+from arith.runtime.backbones.backbone import Backbone
+from arith.runtime.backbones.lane import LaneRequest
 from arith.runtime.engine import Engine
-from arith.runtime.lane import LaneRequest
 from arith.runtime.row import Row
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from arith.operands.adapters import attach
-from arith.runtime.backbone import Backbone, Lane
+from arith.runtime.backbones.backbone import Backbone, Lane
 from tests.runtime.plain import check, load
 
 EXITS = (0, 1, 2)

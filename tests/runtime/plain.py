@@ -8,7 +8,7 @@ from torch import Tensor
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import Backbone, Lane
+from arith.runtime.backbones.backbone import Backbone, Lane
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from arith.errors import PromptError
 from arith.operands.adapters import attach
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import Lane, LaneRequest, make_backbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import Lane, LaneRequest, make_backbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.plain import CPU, Plain, check, check_step, load, prompt
 
 

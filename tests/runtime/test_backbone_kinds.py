@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from arith.errors import OperandError
-from arith.runtime.backbone import LaneRequest, make_backbone
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import LaneRequest, make_backbone
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.plain import Plain, check, check_step, load, prompt
 
 

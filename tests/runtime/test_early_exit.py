@@ -11,11 +11,11 @@ from torch import Tensor
 
 from arith.operands import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
-from arith.runtime.early import EarlyExits
-from arith.runtime.lora import LaneAdapters
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, make_backbone
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.conftest import save_lora
 from tests.runtime.early_reference import EXITS, check_early
 from tests.runtime.plain import CPU, load, prompt

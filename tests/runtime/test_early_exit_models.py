@@ -10,9 +10,9 @@ from torch import Tensor
 from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands.loading import depth, load_config
-from arith.runtime.backbone import LaneRequest, make_backbone
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import LaneRequest, make_backbone
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.plain import check, load, prompt
 
 LAYERS = 3

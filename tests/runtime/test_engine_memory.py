@@ -9,7 +9,7 @@ import torch
 
 import arith.runtime.generation as generation
 from arith import LLM, Engine, Formula, PlanError
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.reference import raw
 
 PROMPTS = ["the rain", "a", "Once upon a time there was another", "x" * 60, "in spain", " falls"]

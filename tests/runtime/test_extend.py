@@ -7,8 +7,8 @@ import torch
 
 from arith.errors import PromptError
 from arith.operands.adapters import attach
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, make_backbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.plain import Plain, check, check_step, load, prompt
 
 MODELS = ["tiny_llama", "tiny_gpt2", "tiny_mistral_sliding", "tiny_mamba"]

@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import LogitsProcessor
 
 from arith import Engine, OptionError
-from arith.runtime.guard import guards_of
 from arith.runtime.result import Result
-from arith.runtime.rewind import MOST_REWINDS
+from arith.runtime.rewinding.guard import guards_of
+from arith.runtime.rewinding.rewind import MOST_REWINDS
 from tests.runtime.reference import raw
 
 END = 257
@@ -126,7 +126,7 @@ def test_going_back_has_an_end(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
     assert (found.text, found.finish_reason) == ("", "forbidden")
     assert engine.stats.rewinds == MOST_REWINDS * 4
     # What is left then doesn't end in what is forbidden either: `do` has to go, which `dogs` did not.
-    monkeypatch.setattr("arith.runtime.rewind.MOST_REWINDS", 0)
+    monkeypatch.setattr("arith.runtime.rewinding.rewind.MOST_REWINDS", 0)
     found = written(engine, ["x", " ", "d", "o", "g", "s", "!"], ["do", "/gs/"])
     assert (found.text, found.finish_reason) == ("x d", "forbidden")
 

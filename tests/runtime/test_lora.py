@@ -12,9 +12,9 @@ from arith.errors import OperandError
 from arith.operands.adapters import attach
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import LaneRequest, make_backbone
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone import LaneRequest, make_backbone
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.conftest import save_lora
 
 PROMPTS = ((1, 2, 3, 4, 5), tuple(range(60, 100)), (7, 8))

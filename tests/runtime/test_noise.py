@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith.runtime.noise import exponential_noise, row_key
+from arith.runtime.sampling.noise import exponential_noise, row_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ def test_a_key_takes_any_prompt() -> None:
 
 def test_keys_and_noise_are_the_same_in_another_process() -> None:
     program = (
-        "from arith.runtime.noise import exponential_noise, row_key\n"
+        "from arith.runtime.sampling.noise import exponential_noise, row_key\n"
         "key = row_key(3, '\"hé\"', 1, 2)\n"
         "print(key, exponential_noise([key], [9], 5, 'cpu').tolist())"
     )

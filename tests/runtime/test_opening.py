@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from arith.errors import PromptError
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, Opening, make_backbone
-from arith.runtime.cache import SlotCache
+from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, Opening, make_backbone
+from arith.runtime.backbones.cache import SlotCache
 from tests.runtime.early_reference import EXITS, check_early
 from tests.runtime.plain import Plain, check, check_step, load, prompt
 

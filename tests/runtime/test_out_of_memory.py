@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, make_backbone
-from arith.runtime.memory import out_of_memory
+from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, make_backbone
+from arith.runtime.backbones.memory import out_of_memory
 from tests.runtime.early_reference import EXITS, check_early
 from tests.runtime.plain import Plain, check, check_step, load, prompt
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.runtime.backbone import Backbone, LaneRequest, make_backbone
-from arith.runtime.bucket import buckets
-from arith.runtime.prefix import Prefill, PrefixIndex, common_length, split_wave
+from arith.runtime.backbones.backbone import Backbone, LaneRequest, make_backbone
+from arith.runtime.backbones.bucket import buckets
+from arith.runtime.backbones.prefix import Prefill, PrefixIndex, common_length, split_wave
 
 Tokens = st.lists(st.integers(0, 1), max_size=6).map(tuple)
 

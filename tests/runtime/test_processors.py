@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arith.errors import OptionError
 from arith.runtime.options import Sampling
-from arith.runtime.processors import Processors
+from arith.runtime.sampling.processors import Processors
 
 VOCABULARY = 270
 CPU: Any = torch.device("cpu")

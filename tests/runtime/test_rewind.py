@@ -12,8 +12,8 @@ import regex
 import torch
 
 from arith import Engine, Formula, RewardModel
+from arith.runtime.backbones.slots import SlotBackbone
 from arith.runtime.result import Result
-from arith.runtime.slots import SlotBackbone
 from tests.runtime.reference import plain, raw
 
 ALLOWED = "abc "

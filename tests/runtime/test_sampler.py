@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith.runtime.noise import exponential_noise, row_key
-from arith.runtime.sampler import choose
+from arith.runtime.sampling.noise import exponential_noise, row_key
+from arith.runtime.sampling.sampler import choose
 
 # The 0.999 quantile of the chi-square distribution, by degrees of freedom.
 LIMIT = {4: 18.47, 7: 24.32, 9: 27.88}

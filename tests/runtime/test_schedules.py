@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith.runtime.backbone import Backbone, Lane, LaneRequest, Opening, make_backbone
-from arith.runtime.early import EarlyExits
-from arith.runtime.lora import LaneAdapters
-from arith.runtime.recompute import RecomputeBackbone
+from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, Opening, make_backbone
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.recompute import RecomputeBackbone
 from tests.runtime.early_reference import EXITS, check_early
 from tests.runtime.plain import Plain, check, load, prompt
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from arith import LLM, Classifier, Engine, Formula, FormulaError, OptionError
-from arith.runtime.pace import FIRST, LENGTHS, TRIALS, Pace
+from arith.runtime.speculation.pace import FIRST, LENGTHS, TRIALS, Pace
 from tests.runtime.reference import plain, raw
 from tests.sequence_models import save_bert_classifier
 

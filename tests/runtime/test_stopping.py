@@ -12,7 +12,7 @@ from arith.errors import OptionError
 from arith.operands import LLM
 from arith.operands.tokenizers import load_tokenizer
 from arith.runtime.options import Sampling
-from arith.runtime.stopping import Criteria, StopStrings
+from arith.runtime.sampling.stopping import Criteria, StopStrings
 
 
 @pytest.fixture(scope="module")

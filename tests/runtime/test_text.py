@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from arith.operands import LLM
 from arith.operands.tokenizers import load_tokenizer
-from arith.runtime.text import TextDecoder
+from arith.runtime.sampling.text import TextDecoder
 
 TEXTS = (
     "Hello, world.",

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from arith.runtime.bucket import CHUNK, buckets
-from arith.runtime.cache import SlotCache, slot_rows
+from arith.runtime.backbones.bucket import CHUNK, buckets
+from arith.runtime.backbones.cache import SlotCache, slot_rows
+from arith.runtime.backbones.head import MISFITS, agree
+from arith.runtime.backbones.masks import MaskLayout, mask_layout
+from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.backbones.prefix import Prefill, PrefixIndex, common_length, cover, split_wave
 from arith.runtime.guides.sequence_model import TOKENS_PER_FORWARD, SequenceModel
 from arith.runtime.guides.stats import GuideStats
-from arith.runtime.head import MISFITS, agree
-from arith.runtime.masks import MaskLayout, mask_layout
-from arith.runtime.memory import out_of_memory
-from arith.runtime.prefix import Prefill, PrefixIndex, common_length, cover, split_wave
 
 LEAVES = 1024  # of one text in a forward: they see one another's places, though not their contents
 _TRIAL = 24  # tokens

@@ -12,14 +12,14 @@ from arith.operands.loading import context_window
 from arith.operands.reward_model import RewardModel
 from arith.operands.sequence_models import load_sequence_model, output_index
 from arith.operands.tokenizers import load_tokenizer
+from arith.runtime.backbones.head import MISFITS
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.guides.encoder import TextEncoder
 from arith.runtime.guides.extensions import Extensions, extensions
 from arith.runtime.guides.guide import Guide
 from arith.runtime.guides.sequence_model import SequenceModel
 from arith.runtime.guides.text_reader import TextReader
 from arith.runtime.guides.token_reader import TokenReader, reads_tokens
-from arith.runtime.head import MISFITS
-from arith.runtime.memory import out_of_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

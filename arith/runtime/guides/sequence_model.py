@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from arith.runtime.backbones.head import agree
 from arith.runtime.guides.encoder import IDS, Encoding, TextEncoder
 from arith.runtime.guides.stats import GuideStats
-from arith.runtime.head import agree
 
 TOKENS_PER_FORWARD = 16384
 MOST_TEXTS = 65536  # whose outputs are kept

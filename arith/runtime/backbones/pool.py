@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from arith.runtime.cache import SlotCache
-from arith.runtime.lane import Lane
-from arith.runtime.prefix import PrefixIndex
+from arith.runtime.backbones.cache import SlotCache
+from arith.runtime.backbones.lane import Lane
+from arith.runtime.backbones.prefix import PrefixIndex
 
 _FIRST_CAPACITY = 256
 _GROWTH = 1.5

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from arith.runtime.guard import Guard
+from arith.runtime.rewinding.guard import Guard
+from arith.runtime.rewinding.row_text import RowText
 from arith.runtime.row import Row
-from arith.runtime.row_text import RowText
-from arith.runtime.stopping import StopStrings
+from arith.runtime.sampling.stopping import StopStrings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

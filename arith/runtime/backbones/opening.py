@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from arith.runtime.bucket import CHUNK, buckets
-from arith.runtime.lane import Lane, LaneRequest
-from arith.runtime.outputs import Outputs
-from arith.runtime.pool import LanePool
-from arith.runtime.prefix import Prefill, PrefixIndex, cover, split_wave
+from arith.runtime.backbones.bucket import CHUNK, buckets
+from arith.runtime.backbones.lane import Lane, LaneRequest
+from arith.runtime.backbones.outputs import Outputs
+from arith.runtime.backbones.pool import LanePool
+from arith.runtime.backbones.prefix import Prefill, PrefixIndex, cover, split_wave
 
 # Runs these lanes' tokens `[lanes, tokens]` at these positions: the outputs at these columns. The last
 # argument is how many of the tokens aren't padding.

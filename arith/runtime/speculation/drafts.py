@@ -10,10 +10,10 @@ from torch import Tensor
 
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
-from arith.runtime.choice import TokenChoice
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
 from arith.runtime.row import Row
+from arith.runtime.sampling.choice import TokenChoice
 
 LONGEST_MATCH = 3  # tokens at the end of a row that are looked for earlier in it
 

@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from arith.runtime.drafts import Draft, Proposal
 from arith.runtime.lanes import Lanes
-from arith.runtime.pace import Pace
 from arith.runtime.row import Row
+from arith.runtime.speculation.drafts import Draft, Proposal
+from arith.runtime.speculation.pace import Pace
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from arith.runtime.text import TextDecoder
+from arith.runtime.sampling.text import TextDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

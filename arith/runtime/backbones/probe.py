@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor
 
-from arith.runtime.head import MISFITS, agree
-from arith.runtime.lane import LaneRequest
-from arith.runtime.memory import out_of_memory
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.head import MISFITS, agree
+from arith.runtime.backbones.lane import LaneRequest
+from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 
 # Much longer and much shorter: whoever ignores a mask sees many keys that aren't the lane's own.
 _LONG, _SHORT = 24, 3

@@ -10,14 +10,14 @@ from transformers import PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
-from arith.runtime.backbone_stats import BackboneStats
-from arith.runtime.early import EarlyExits
-from arith.runtime.lane import Lane, LaneRequest
-from arith.runtime.lora import LaneAdapters, mix_adapters
-from arith.runtime.masks import MaskLayout, mask_layout
-from arith.runtime.probe import disagreement
-from arith.runtime.recompute import RecomputeBackbone
-from arith.runtime.slots import SlotBackbone
+from arith.runtime.backbones.backbone_stats import BackboneStats
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.lane import Lane, LaneRequest
+from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
+from arith.runtime.backbones.masks import MaskLayout, mask_layout
+from arith.runtime.backbones.probe import disagreement
+from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slots import SlotBackbone
 
 __all__ = ["Backbone", "BackboneStats", "Lane", "LaneRequest", "Opening", "make_backbone"]
 

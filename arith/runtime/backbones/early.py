@@ -11,10 +11,10 @@ from transformers import PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.loading import depth
-from arith.runtime.decoder import find_decoder, hidden_states
-from arith.runtime.head import at_columns
-from arith.runtime.lane import Lane
-from arith.runtime.lora import LaneAdapters
+from arith.runtime.backbones.decoder import find_decoder, hidden_states
+from arith.runtime.backbones.head import at_columns
+from arith.runtime.backbones.lane import Lane
+from arith.runtime.backbones.lora import LaneAdapters
 
 _TRIAL = (0, 1, 1)
 

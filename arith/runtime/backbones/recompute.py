@@ -8,12 +8,12 @@ from transformers import PreTrainedModel
 
 from arith.errors import PromptError
 from arith.operands.loading import context_window
-from arith.runtime.backbone_stats import BackboneStats
-from arith.runtime.early import EarlyExits
-from arith.runtime.head import logits_at, without_cache
-from arith.runtime.lane import Lane, LaneRequest, check_lengths, check_tokens
-from arith.runtime.lora import LaneAdapters
-from arith.runtime.outputs import Outputs
+from arith.runtime.backbones.backbone_stats import BackboneStats
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.head import logits_at, without_cache
+from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.outputs import Outputs
 
 
 class RecomputeOpening:

@@ -12,8 +12,8 @@ from transformers.utils.generic import ModelOutput
 
 from arith.errors import OperandError
 from arith.operands.loading import depth
-from arith.runtime.head import MISFITS, agree, without_cache
-from arith.runtime.memory import out_of_memory
+from arith.runtime.backbones.head import MISFITS, agree, without_cache
+from arith.runtime.backbones.memory import out_of_memory
 
 
 @dataclass(frozen=True)

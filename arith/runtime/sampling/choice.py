@@ -8,11 +8,11 @@ from torch import Tensor
 
 from arith.operands.llm import LLM
 from arith.runtime.answers import Moment
-from arith.runtime.noise import exponential_noise
 from arith.runtime.options import Sampling
-from arith.runtime.processors import Processors
 from arith.runtime.row import Row
-from arith.runtime.sampler import choose
+from arith.runtime.sampling.noise import exponential_noise
+from arith.runtime.sampling.processors import Processors
+from arith.runtime.sampling.sampler import choose
 
 
 @dataclass(frozen=True, eq=False)

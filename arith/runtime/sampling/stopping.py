@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from arith.errors import OptionError
-from arith.runtime.processors import checked_callables
-from arith.runtime.text import TextDecoder
+from arith.runtime.sampling.processors import checked_callables
+from arith.runtime.sampling.text import TextDecoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,16 +8,16 @@ from transformers import PreTrainedModel
 
 from arith.errors import PromptError
 from arith.operands.loading import context_window
-from arith.runtime.backbone_stats import BackboneStats
-from arith.runtime.cache import slot_rows
-from arith.runtime.early import EarlyExits
-from arith.runtime.head import logits_at
-from arith.runtime.lane import Lane, LaneRequest, check_lengths, check_tokens
-from arith.runtime.lora import LaneAdapters
-from arith.runtime.masks import MaskLayout
-from arith.runtime.opening import SlotOpening
-from arith.runtime.outputs import Outputs
-from arith.runtime.pool import LanePool
+from arith.runtime.backbones.backbone_stats import BackboneStats
+from arith.runtime.backbones.cache import slot_rows
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.head import logits_at
+from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.masks import MaskLayout
+from arith.runtime.backbones.opening import SlotOpening
+from arith.runtime.backbones.outputs import Outputs
+from arith.runtime.backbones.pool import LanePool
 
 
 class SlotBackbone:

@@ -1,0 +1,1 @@
+"""Text that guards reject, and rows that take it back."""

@@ -1,0 +1,1 @@
+"""Drafting tokens and checking them many at a time."""
