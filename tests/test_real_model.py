@@ -80,7 +80,8 @@ def reference(smollm: str) -> Reference:
 @pytest.fixture(scope="module")
 def engine(smollm: str) -> Engine:
     """Two personas of one model, and the first one alone where `w` is 0."""
-    return Engine(Formula("plain + w*child", plain=LLM(smollm), child=LLM(smollm, system=CHILD)))
+    operands = {"plain": LLM(smollm, dtype="float32"), "child": LLM(smollm, dtype="float32", system=CHILD)}
+    return Engine(Formula("plain + w*child", **operands))
 
 
 def assert_greedy_equals_generate(
@@ -135,7 +136,7 @@ def test_a_linear_formula_equals_a_plain_recomputation(engine: Engine, reference
 
 
 def test_a_non_linear_formula_equals_a_plain_recomputation(smollm: str, reference: Reference) -> None:
-    operands = {"plain": LLM(smollm), "child": LLM(smollm, system=CHILD)}
+    operands = {"plain": LLM(smollm, dtype="float32"), "child": LLM(smollm, dtype="float32", system=CHILD)}
     engine = Engine(Formula("within(max(plain, 1.2*child), top_k(plain, 50))", **operands))
 
     def expected(prompt: str, tokens: list[int]) -> Tensor:
@@ -145,6 +146,22 @@ def test_a_non_linear_formula_equals_a_plain_recomputation(smollm: str, referenc
         return torch.maximum(plain, 1.2 * child).masked_fill(outside, -torch.inf).log_softmax(-1)
 
     assert_equals_recomputation(engine, PROMPTS[:2], expected, max_new_tokens=10)
+
+
+def test_in_bfloat16_distributions_stay_close_to_those_of_float32(
+    engine: Engine, smollm: str, reference: Reference
+) -> None:
+    """KL(float32 || bfloat16) in nats at every token of a text, over prompts read together."""
+    operands = {"plain": LLM(smollm, dtype="bfloat16"), "child": LLM(smollm, dtype="bfloat16", system=CHILD)}
+    half = Engine(Formula("plain + w*child", **operands))
+    text = reference.tokenizer("It is a large ball of hot gas.", add_special_tokens=False).input_ids
+    continuations = [text[:count] for count in range(len(text))]
+    for prompt in PROMPTS[:2]:
+        prompts = [prompt] * len(continuations)
+        expected, found = (one.logprobs(prompts, continuations, params={"w": 0.6}) for one in (engine, half))
+        divergence = (expected.exp() * (expected - found)).sum(-1)
+        assert float(divergence.mean()) < 0.01
+        assert float(divergence.max()) < 0.05
 
 
 def test_a_row_is_the_same_alone_and_among_others(engine: Engine) -> None:
@@ -174,9 +191,9 @@ def test_two_adapters_and_the_bare_base_equal_a_plain_recomputation(
     engine = Engine(
         Formula(
             "base + 0.5*first - 0.25*second",
-            base=LLM(smollm),
-            first=LLM(smollm, adapter=paths["first"]),
-            second=LLM(smollm, adapter=paths["second"]),
+            base=LLM(smollm, dtype="float32"),
+            first=LLM(smollm, dtype="float32", adapter=paths["first"]),
+            second=LLM(smollm, dtype="float32", adapter=paths["second"]),
         )
     )
 

@@ -14,6 +14,9 @@ from arith.operands.hub import reading
 from arith.operands.quiet import quiet
 
 MANIFEST = "conversion.json"
+# The few bits of a quantised weight survive it, and it halves memory. The files keep float32, so that
+# `dtype: float32`, and a device which doesn't compute in bfloat16, lose nothing.
+COMPUTE_DTYPE = "bfloat16"
 ENDS = 2**22  # bytes at each end of a file that the manifest covers
 
 
@@ -37,7 +40,8 @@ def conversion_target(path: Path) -> Path:
 
     path = path.resolve()
     status = path.stat()
-    identity = "\n".join((str(path), str(status.st_size), str(status.st_mtime_ns), __version__))
+    facts = (path, status.st_size, status.st_mtime_ns, __version__, COMPUTE_DTYPE)
+    identity = "\n".join(map(str, facts))
     return cache_folder() / f"{path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
@@ -52,7 +56,8 @@ def conversion(path: Path) -> Path | None:
 
 
 def converted_folder(path: Path) -> Path:
-    """The transformers folder (float32 weights, config, tokenizer) of the GGUF file at `path`.
+    """The transformers folder of the GGUF file at `path`: float32 weights, tokenizer, and a config that names
+    `COMPUTE_DTYPE`.
 
     The first call converts, which takes seconds for each hundred million weights; later ones, in this and
     other processes, find the folder. It is written under another name and renamed, and one that was damaged
@@ -128,3 +133,5 @@ def _write(path: Path, folder: Path) -> None:
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        model.config.dtype = COMPUTE_DTYPE
+        model.config.save_pretrained(folder)

@@ -38,7 +38,8 @@ class LLM(Algebra):
     revision: branch, tag or commit of a hub model.
     system: system prompt; None sends no system message, "" an empty one.
     template: None for the tokenizer's chat template, "raw" for the bare text, or a text with `{prompt}`.
-    dtype: of the weights, such as "bfloat16" (or the torch.dtype); None for the checkpoint's own.
+    dtype: of the weights, such as "bfloat16" (or the torch.dtype); None for the checkpoint's own,
+        bfloat16 for a GGUF file, each where the device computes in it.
     quantization: "4bit" or "8bit" (bitsandbytes).
     device_map: as in transformers, such as "auto".
     vocab: "common" trims a longer vocabulary to the part shared by the formula, "strict" refuses to.

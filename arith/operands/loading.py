@@ -3,7 +3,7 @@
 import functools
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -62,8 +62,12 @@ def default_dtype(config: "PretrainedConfig", device: torch.device) -> torch.dty
 
 
 def _cpu_has_bfloat16() -> bool:
-    mkldnn: Any = torch.backends.mkldnn
-    return bool(mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    """Whether the processor has instructions for it; kernels that imitate them aren't faster than float32."""
+    mkldnn, cpu = cast(Any, torch.backends.mkldnn), cast(Any, torch.cpu)
+    if not (mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    imitated = cpu._is_avx512_supported()
+    return bool(not imitated or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
 def load_config(weights: Weights) -> "PretrainedConfig":

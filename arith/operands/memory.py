@@ -12,12 +12,13 @@ import torch
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_source
-from arith.operands.gguf import conversion
+from arith.operands.gguf import COMPUTE_DTYPE, conversion
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
 from arith.operands.loading import default_dtype, named_dtype, resolve_device
 from arith.operands.locate import locate
+from arith.operands.packed import packs
 from arith.operands.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ class MemoryEstimate:
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """A model on this machine: its configuration, its folder, and the dtype that it will have."""
+    """A model on this machine: its configuration, its folder, and the dtype and device that it will have."""
 
     config: "PretrainedConfig"
     folder: Path
     dtype: torch.dtype
+    device: torch.device
 
 
 def estimate(
@@ -95,7 +97,7 @@ def _checkpoint(weights: Weights, device: torch.device | None) -> _Checkpoint | 
     config = _config_here(weights.model, folder)
     device = resolve_device(None) if device is None else device
     dtype = named_dtype(weights.dtype) if weights.dtype is not None else default_dtype(config, device)
-    return _Checkpoint(config, folder, dtype)
+    return _Checkpoint(config, folder, dtype, device)
 
 
 def _folder_here(model: str, revision: str | None) -> Path | None:
@@ -140,6 +142,8 @@ def _config_here(model: str, folder: Path) -> "PretrainedConfig":
         options["gguf_file"] = locate(model).gguf_file
     with reading("the configuration", model):
         config: PretrainedConfig = AutoConfig.from_pretrained(folder, **options)
+    if "gguf_file" in options:
+        config.dtype = COMPUTE_DTYPE
     return config
 
 
@@ -186,7 +190,15 @@ def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint) -> int:
         * (_QUANTIZED_BYTES[weights.quantization or ""] if id(parameter) in packed else dtype.itemsize)
         for parameter in model.parameters()
     }
-    return int(sum(sizes.values()))
+    return int(sum(sizes.values())) + _tied_copies(model, found)
+
+
+def _tied_copies(model: Any, found: _Checkpoint) -> int:
+    """The bytes of matrices which are embeddings and an output layer both, and need two layouts for that."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or not packs(found.device, found.dtype) or type(head) is not torch.nn.Linear:
+        return 0
+    return int(head.weight.numel() * found.dtype.itemsize) if head.weight is embeddings.weight else 0
 
 
 def _kv_values(config: "PretrainedConfig") -> int:

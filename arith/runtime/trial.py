@@ -178,8 +178,9 @@ def bare_model(backbone: Backbone, lanes: int = 1) -> PreTrainedModel:
 def weight_bytes(*models: nn.Module) -> int:
     """The memory of all weights and buffers, in bytes; what several share counts once."""
     tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors}
-    return sum(storage.nbytes() for storage in storages.values())
+    packed = sum(tensor.nbytes for tensor in tensors if tensor.is_mkldnn)
+    held = [tensor.untyped_storage() for tensor in tensors if not tensor.is_mkldnn]
+    return packed + sum({storage.data_ptr(): storage.nbytes() for storage in held}.values())
 
 
 def synchronise(device: torch.device) -> None:

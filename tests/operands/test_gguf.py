@@ -11,13 +11,14 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, quants
 from safetensors.torch import load_file
+from transformers import LlamaConfig
 
 from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands import gguf as conversion
 from arith.operands.adapters import attach
 from arith.operands.gguf import conversion_target, converted_folder
-from arith.operands.loading import end_ids, load_model
+from arith.operands.loading import default_dtype, end_ids, load_model
 from arith.operands.prompts import render
 from arith.operands.source import is_unconverted
 from arith.operands.tokenizers import load_tokenizer
@@ -144,12 +145,16 @@ def test_the_converted_tensors_are_exactly_the_dequantised_ones(
 
 
 def test_a_gguf_operand_is_whole(gguf_file: Path, tiny_llama: str) -> None:
-    """Configuration, tokenizer, chat template and end ids survive; the file says it adds no BOS."""
+    """Configuration, tokenizer, chat template and end ids survive; the file says it adds no BOS. Nothing is
+    rounded before a dtype is chosen."""
     from transformers import AutoTokenizer
 
     operand = LLM(str(gguf_file))
     model = load_model(operand.weights, torch.device("cpu"))
-    assert model.dtype == torch.float32
+    assert model.dtype == default_dtype(LlamaConfig(dtype=torch.bfloat16), torch.device("cpu"))
+    exact = load_model(LLM(str(gguf_file), dtype="float32").weights, torch.device("cpu"))
+    weights = [weight for weight in exact.parameters() if weight.dim() == 2]
+    assert any((weight.bfloat16().float() != weight).any() for weight in weights)
     assert not hasattr(model.config, "quantization_config")
     assert end_ids(operand) == {257}
     tokenizer, original = load_tokenizer(operand), load_tokenizer(LLM(tiny_llama))

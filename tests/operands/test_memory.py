@@ -7,18 +7,23 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands.adapters import attach
-from arith.operands.loading import load_model
+from arith.operands.loading import default_dtype, load_model
 from arith.operands.memory import MemoryEstimate, estimate
+from arith.operands.packed import PackedLinear, pack_linears, packs
 
 CPU = torch.device("cpu")
 
 
 def bytes_of(model: torch.nn.Module) -> int:
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    """What its weights take when it is ready to run."""
+    pack_linears(model)
+    packed = [module.packed for module in model.modules() if isinstance(module, PackedLinear)]
+    return sum(tensor.nbytes for tensor in [*model.parameters(), *packed])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -99,8 +104,13 @@ def test_a_missing_folder_is_an_error(tiny_llama: str) -> None:
 def test_the_demo_model_is_estimated_without_converting_it(
     smollm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """134,515,008 float32 weights; 30 layers of 3 key-value heads of 64."""
+    """134,515,008 weights, the embeddings twice if packed; 30 layers of 3 key-value heads of 64."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    expected = MemoryEstimate(134_515_008 * 4, 2 * 30 * 3 * 64 * 4, torch.float32)
-    assert estimate(LLM(smollm).weights, []) == expected
+    for dtype, size in ((torch.float32, 4), (torch.bfloat16, 2)):
+        weights = LLM(smollm, dtype=dtype).weights
+        count = 134_515_008 + 49152 * 576 * packs(CPU, dtype)
+        assert estimate(weights, [], CPU) == MemoryEstimate(count * size, 2 * 30 * 3 * 64 * size, dtype)
+    by_itself = estimate(LLM(smollm).weights, [])
+    assert by_itself is not None
+    assert by_itself.dtype == default_dtype(LlamaConfig(dtype=torch.bfloat16), CPU)
     assert list(tmp_path.iterdir()) == []

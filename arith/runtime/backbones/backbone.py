@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
+from arith.operands.packed import pack_linears
 from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.lane import Lane, LaneRequest
@@ -120,6 +121,7 @@ def make_backbone(
         raise OperandError(f"{kind} is an encoder-decoder", "operands are causal language models")
     adapters = list(dict.fromkeys(adapters))
     lanes = _with_adapters(model, adapters)
+    pack_linears(model)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)
     if isinstance(layout, str):

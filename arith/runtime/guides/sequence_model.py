@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from arith.operands.packed import pack_linears
 from arith.runtime.backbones.head import agree
 from arith.runtime.guides.encoder import IDS, Encoding, TextEncoder
 from arith.runtime.guides.stats import GuideStats
@@ -20,12 +21,14 @@ Outputs = tuple[float, ...]
 
 
 class SequenceModel:
-    """A sequence classification model with its encoder. It keeps the outputs of the texts read last.
+    """A sequence classification model, which it changes and owns from now on, with its encoder. It keeps the
+    outputs of the texts read last.
 
     Texts of different lengths share a forward where a trial shows that padding changes nothing.
     """
 
     def __init__(self, model: PreTrainedModel, encoder: TextEncoder):
+        pack_linears(model)
         self.model = model
         self.encoder = encoder
         self.stats = GuideStats()

@@ -1,0 +1,86 @@
+"""Packed linear layers: the numbers of ordinary ones, in whatever shape and dtype."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from arith.operands import LLM
+from arith.operands.adapters import attach
+from arith.operands.loading import load_model
+from arith.operands.packed import PackedLinear, pack_linears, packs, round_rows
+
+CPU = torch.device("cpu")
+DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
+pytestmark = pytest.mark.skipif(not DTYPES, reason="this processor has no such kernels")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(1,), (3,), (17,), (2, 5), (7, 33), (0,), (2, 0), (1, 3, 5), ()])
+def test_a_packed_layer_gives_what_the_plain_one_gives(
+    dtype: torch.dtype, bias: bool, shape: tuple[int, ...]
+) -> None:
+    linear = nn.Linear(70, 33, bias=bias, dtype=dtype)
+    states = torch.randn(*shape, 70, dtype=dtype)
+    with torch.inference_mode():
+        found, expected = PackedLinear(linear)(states), linear(states)
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_states_in_any_memory_layout_are_read_as_they_are() -> None:
+    linear = nn.Linear(6, 4)
+    packed = PackedLinear(linear)
+    with torch.inference_mode():
+        for states in (torch.randn(2, 6, 17).transpose(1, 2), torch.randn(5, 12)[:, ::2], torch.ones(1, 6)):
+            torch.testing.assert_close(packed(states), linear(states), rtol=1e-5, atol=1e-5)
+        expanded = torch.randn(1, 6).expand(19, 6)
+        torch.testing.assert_close(packed(expanded), linear(expanded), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_weights_can_still_be_looked_at(dtype: torch.dtype) -> None:
+    linear = nn.Linear(70, 33, dtype=dtype)
+    assert torch.equal(PackedLinear(linear).weight, linear.weight)
+
+
+def test_rows_are_rounded_to_few_numbers_and_by_a_ninth_at_most() -> None:
+    rounded = [round_rows(rows) for rows in range(1, 4097)]
+    assert all(rows <= found <= rows * 9 / 8 for rows, found in enumerate(rounded, start=1))
+    assert rounded[:16] == list(range(1, 17))
+    assert len(set(rounded)) == 16 + 8 * 8
+    assert all(round_rows(found) == found for found in rounded)
+
+
+def test_a_models_linear_layers_are_packed_and_its_logits_stay(tiny_llama: str) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32)
+    ids = torch.arange(3, 20)[None]
+    with torch.inference_mode():
+        expected = model(ids).logits
+        pack_linears(model)
+        torch.testing.assert_close(model(ids).logits, expected, rtol=1e-4, atol=1e-4)
+    assert not any(type(module) is nn.Linear for module in model.modules())
+
+
+def test_layers_of_other_kinds_dtypes_and_devices_stay_as_they_are() -> None:
+    class Scaled(nn.Linear):
+        pass
+
+    hooked = nn.Linear(4, 4)
+    hooked._hf_hook = object()  # type: ignore[assignment]
+    kept = [Scaled(4, 4), nn.Linear(4, 4, dtype=torch.float64), nn.Linear(4, 4, device="meta"), hooked]
+    model = nn.Sequential(*kept)
+    pack_linears(model)
+    assert [*model] == kept
+
+
+def test_layers_inside_those_of_peft_stay_as_they_are(tiny_llama: str, lora_dora: str) -> None:
+    model, _ = attach(load_model(LLM(tiny_llama).weights, CPU), [lora_dora])
+    pack_linears(model)
+    adapted = [module for place, module in model.named_modules() if place.endswith("base_layer")]
+    assert adapted and all(type(module) is nn.Linear for module in adapted)
+    assert any(isinstance(module, PackedLinear) for module in model.modules())
