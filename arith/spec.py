@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arith.errors import SpecError
-from arith.runtime.options import PROMPT_LOOKUP, Sampling, Speculate
+from arith.runtime.options import PROMPT_LOOKUP, Compile, Sampling, Speculate
 from arith.spec_file import SpecFile, validated
 from arith.spec_operand import declared_operand, operand_keys
 from arith.spec_operators import import_operators, operator_paths
@@ -31,6 +31,7 @@ class Spec:
     params: Mapping[str, float]
     sampling: Sampling
     speculate: Speculate | None = None
+    compile: Compile = "auto"
 
     @classmethod
     def load(cls, path: str | Path) -> "Spec":
@@ -46,7 +47,8 @@ class Spec:
                 _check_name(document, file, section, name)
         import_operators(document, file.operators)
         operands = {name: declared_operand(document, file, name) for name in file.operands}
-        spec = cls(document.source, file.formula, operands, file.params, file.sampling, file.speculate)
+        options = (file.params, file.sampling, file.speculate, file.compile)
+        spec = cls(document.source, file.formula, operands, *options)
         for key, check in (("formula", spec.formula), ("speculate", spec.drafting)):
             try:
                 check()
@@ -135,6 +137,8 @@ class Spec:
             content["sampling"] = options
         if self.speculate is not None:
             content["speculate"] = self.speculate.model_dump(mode="json", exclude_defaults=True)
+        if self.compile != "auto":
+            content["compile"] = self.compile
         return write_yaml(content)
 
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from arith.errors import SpecError
-from arith.runtime.options import Sampling, Speculate, in_words
+from arith.runtime.options import Compile, Sampling, Speculate, in_words
 from arith.yaml_document import Key, YamlDocument
 from grammar.errors import nearest
 
@@ -98,6 +98,11 @@ Operand = Annotated[
 ]
 
 
+def _switch(value: object) -> object:
+    """YAML reads `on` and `off` as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class SpecFile(BaseModel):
     """A specification as it is written; its JSON Schema is what `arith schema` prints."""
 
@@ -121,6 +126,11 @@ class SpecFile(BaseModel):
         Speculate | None,
         Field(description="what drafts tokens, by which texts come faster and stay the same"),
     ] = None
+    compile: Annotated[
+        Compile,
+        BeforeValidator(_switch),
+        Field(description="make programs of the models' steps; auto does so where it pays"),
+    ] = "auto"
 
 
 def json_schema() -> dict[str, Any]:

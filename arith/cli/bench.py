@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
-from arith.cli.flags import PARAM, params_of
+from arith.cli.flags import COMPILE, PARAM, params_of, with_compile
 from arith.cli.loading import load
 from arith.errors import OptionError
 from arith.prompts_file import PromptLine, read_prompts
@@ -36,6 +36,7 @@ def bench(
     ] = None,
     tokens: Annotated[int, typer.Option(help="tokens of each row")] = 32,
     repeats: Annotated[int, typer.Option(help="measurements of each figure, after a warm-up")] = 3,
+    compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
     ] = None,
@@ -55,7 +56,7 @@ def bench(
         for value in values:
             if value < least:
                 raise OptionError(f"--{name} {value}: it has to be at least {least}")
-    document = Spec.load(spec)
+    document = with_compile(Spec.load(spec), compile)
     params = params_of(document, param)
     lines = [PromptLine("the prompt", PROMPT)] if prompts is None else read_prompts(prompts)
     engine = load(document, lines, max_rows=max(counts), device=device)

@@ -4,15 +4,18 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, cast, get_origin
 
 import typer
 
 from arith.errors import OptionError, SpecError
-from arith.runtime.options import Sampling, Speculate
+from arith.runtime.options import Compile, Sampling, Speculate, check_compile
 from arith.spec import Spec
 from grammar.errors import FormulaError
 
+COMPILE = typer.Option(
+    "--compile", help="make programs of the models' steps: auto, on or off", metavar="WHEN"
+)
 PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
 
 
@@ -45,6 +48,14 @@ def sampling_of(spec: Spec, flags: dict[str, object]) -> Sampling:
     """The options of the specification, those of the command line over them. Raises `OptionError`."""
     given = {name: value for name, value in flags.items() if value is not None}
     return Sampling.of(spec.sampling.model_dump(exclude_unset=True) | given)
+
+
+def with_compile(spec: Spec, compile: str | None) -> Spec:
+    """The specification with `--compile` over its own. Raises `OptionError`."""
+    if compile is None:
+        return spec
+    check_compile(compile)
+    return replace(spec, compile=cast(Compile, compile))
 
 
 def with_speculation(spec: Spec, draft: str | None, tokens: str | None) -> Spec:

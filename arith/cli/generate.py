@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arith.cli.failures import ends_well, put, say
-from arith.cli.flags import PARAM, params_of, sampling_flags, sampling_of, with_speculation
+from arith.cli.flags import (
+    COMPILE,
+    PARAM,
+    params_of,
+    sampling_flags,
+    sampling_of,
+    with_compile,
+    with_speculation,
+)
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
@@ -75,6 +83,7 @@ def generate(
         str | None, typer.Option(help="tokens to draft each time: a number, or auto [default]")
     ] = None,
     max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
+    compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
     ] = None,
@@ -85,7 +94,7 @@ def generate(
     One row is streamed to standard output as text. Several are written as JSON Lines in the order in which
     they finish: to --out, or to standard output without it.
     """
-    document = with_speculation(Spec.load(spec), speculate, draft_tokens)
+    document = with_speculation(with_compile(Spec.load(spec), compile), speculate, draft_tokens)
     options = sampling_of(document, sampling)
     params = params_of(document, param)
     lines = choose_prompts(prompt, prompts)

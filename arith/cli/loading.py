@@ -51,6 +51,7 @@ def load(
         device=device,
         sampling=spec.sampling,
         speculate=spec.drafting(),
+        compile=spec.compile,
     )
     for note in engine.notes:
         say(note)

@@ -15,7 +15,7 @@ from arith.language import Formula
 from arith.operands.loading import resolve_device
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
-from arith.runtime.options import Sampling, check_max_rows
+from arith.runtime.options import Compile, Sampling, check_compile, check_max_rows
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
@@ -41,8 +41,9 @@ class Engine:
     each distinct set of weights one time, on `device` (cuda, mps or cpu, the best one when None). `max_rows`
     bounds the sequences in flight; when None it follows from the memory. `sampling` are the options of calls
     that don't give their own, and `speculate` is what drafts tokens, by which texts come faster and stay the
-    same (see `arith.runtime.speculation.drafting`). Raises `FormulaError`, `OperandError` or `PlanError`
-    before loading whatever can be known before.
+    same (see `arith.runtime.speculation.drafting`). `compile` makes programs of the models' steps: "on",
+    "off", or "auto" where it pays. Raises `FormulaError`, `OperandError` or `PlanError` before loading
+    whatever can be known before.
     """
 
     def __init__(
@@ -53,14 +54,16 @@ class Engine:
         device: str | None = None,
         sampling: Sampling | Mapping[str, Any] | None = None,
         speculate: Any = None,
+        compile: Compile = "auto",
     ):
         check_max_rows(max_rows)
+        check_compile(compile)
         self.sampling = sampling if isinstance(sampling, Sampling) else Sampling.of(dict(sampling or {}))
         self.formula = Formula.of(formula)
         self.device = resolve_device(device)
         self._drafting = drafting_of(speculate, self.formula, self.formula.bindings)
         draft = None if self._drafting is None else self._drafting.formula
-        self._models = Models(self.formula, draft, self.device)
+        self._models = Models(self.formula, draft, self.device, compile)
         self.operands = self._models.operands
         self.plan = self._models.plan
         self.notes = self._models.notes
@@ -78,8 +81,8 @@ class Engine:
         from arith.spec import Spec
 
         spec = Spec.load(path)
-        formula, draft = spec.formula(), spec.drafting()
-        return cls(formula, max_rows=max_rows, device=device, sampling=spec.sampling, speculate=draft)
+        options: Any = {"sampling": spec.sampling, "speculate": spec.drafting(), "compile": spec.compile}
+        return cls(spec.formula(), max_rows=max_rows, device=device, **options)
 
     def save(self, folder: str | Path) -> None:
         """Writes the formula, its operands, parameter values and sampling to `spec.yaml` in the folder, and
@@ -277,10 +280,9 @@ class Engine:
     ) -> list[Measured]:
         """What `measure` makes of each row and its logits."""
         longest = max((len(row.tokens) for row in rows), default=0)
-        models = self._models
         with self._at_work():
             most = self._rows_at_once(rows, longest)
-            forced = teacher_forced(models.fusion, models.backbones, rows, behind, most)
+            forced = teacher_forced(self._models.fusion, self._models.backbones, rows, behind, most)
             return [measure(row, logits) for row, logits in forced]
 
     @contextmanager

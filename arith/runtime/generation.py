@@ -87,10 +87,17 @@ class Generation:
     def run(self) -> Iterator[list[Row]]:
         """Yields, whenever rows got tokens (their `fresh` ones), these rows; a row whose `finish_reason` is
         set comes for the last time."""
+        self.lanes.reserve(min(self.max_rows, len(self.waiting)), self.longest)
         while self.waiting or self.arrival or self.active:
             rows = self.turn_within_memory()
             if rows:
                 yield rows
+
+    @property
+    def longest(self) -> int:
+        """How many tokens a lane of a waiting row can come to have."""
+        prompts = [len(ids) for row in self.waiting for ids in row.prompt_ids.values()]
+        return max(prompts, default=0) + self.ending.max_new_tokens
 
     def turn_within_memory(self) -> list[Row]:
         """A turn; where memory runs out in it, fewer rows go on."""

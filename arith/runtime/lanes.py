@@ -39,6 +39,11 @@ class Lanes:
         for operand, backbone in backbones.items():
             self._grouped.setdefault(backbone, []).append(operand)
 
+    def reserve(self, rows: int, length: int) -> None:
+        """Tells the backbones that so many rows of up to `length` tokens, prompts included, are to come."""
+        for backbone, operands in self._grouped.items():
+            backbone.reserve(rows * len(operands), length)
+
     def begin(self, rows: Sequence[Row]) -> Arrival:
         """Opens lanes for the operands that each row needs, to read its prompt and the tokens it has."""
         openings = []

@@ -17,6 +17,7 @@ from arith.runtime.answers import Facts
 from arith.runtime.backbones.backbone import Backbone, make_backbone
 from arith.runtime.fusion import Fusion, exits_of
 from arith.runtime.guides import Guide, load_guides
+from arith.runtime.options import Compile
 from arith.runtime.plan import Plan
 from grammar.errors import FormulaError
 
@@ -29,7 +30,7 @@ class Models:
     known before.
     """
 
-    def __init__(self, formula: Formula, draft: Formula | None, device: torch.device):
+    def __init__(self, formula: Formula, draft: Formula | None, device: torch.device, compile: Compile):
         program = formula.program
         self.declared = together(formula, draft)
         self.plan = Plan.of(self.declared, device, download=True)
@@ -53,8 +54,9 @@ class Models:
         facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides)
         self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts)
         self.fusion.refuse_unknown_tokens()
-        self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device)
-        self.notes = (*vocabulary.notes, *_slower(self.backbones, guides))
+        self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device, compile)
+        uncompiled = _uncompiled(self.backbones) if compile == "on" else []
+        self.notes = (*vocabulary.notes, *_slower(self.backbones, guides), *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
         """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""
@@ -96,14 +98,18 @@ def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str
 
 
 def _load_backbones(
-    plan: Plan, exits: Mapping[LLM, Sequence[int]], vocabulary: int, device: torch.device
+    plan: Plan,
+    exits: Mapping[LLM, Sequence[int]],
+    vocabulary: int,
+    device: torch.device,
+    compile: Compile,
 ) -> dict[LLM, Backbone]:
     """Each operand's backbone, with the early exits that are asked of its operands."""
     backbones: dict[LLM, Backbone] = {}
     for planned in plan.backbones:
         model = load_model(planned.weights, device)
         asked = [k for _, operand in planned.lanes for k in exits.get(operand, ())]
-        backbone = make_backbone(model, planned.adapters, vocabulary, asked)
+        backbone = make_backbone(model, planned.adapters, vocabulary, asked, compile)
         backbones.update((operand, backbone) for _, operand in planned.lanes)
     return backbones
 
@@ -115,4 +121,13 @@ def _slower(backbones: Mapping[LLM, Backbone], guides: Mapping[str, Guide]) -> l
     return [
         *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in lanes.items()),
         *(f"`{name}` reads each candidate as a whole text: {why}" for name, why in texts.items()),
+    ]
+
+
+def _uncompiled(backbones: Mapping[LLM, Backbone]) -> list[str]:
+    """Which models' steps can't be compiled, and why."""
+    return [
+        f"{one.name} runs without compiled steps: {one.slower or 'its early layers are asked'}"
+        for one in dict.fromkeys(backbones.values())
+        if not one.compiles
     ]

@@ -1,7 +1,7 @@
 """How a row is sampled: the generation options, under transformers' names."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import regex
 from pydantic import (
@@ -155,6 +155,16 @@ class Sampling(BaseModel):
                 )
                 raise OptionError(f"unknown sampling option `{name}`", hint) from None
             raise OptionError(f"sampling option `{name}` = {first['input']!r}: {in_words(first)}") from None
+
+
+Compile = Literal["auto", "on", "off"]
+"""Whether the steps of models are compiled; `auto` does so where it pays."""
+
+
+def check_compile(compile: object) -> None:
+    """Raises `OptionError` for what is none of them."""
+    if compile not in get_args(Compile):
+        raise OptionError(f"compile is {compile!r}: it has to be one of {', '.join(get_args(Compile))}")
 
 
 PROMPT_LOOKUP = "prompt_lookup"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from arith.language.operators import REGISTRY
-from tests.cli.conftest import Arith, Spec
+from tests.cli.conftest import Arith, Spec, refused
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.yaml"))
 
@@ -72,5 +72,12 @@ def test_schema_is_one_json_document_that_names_every_key(arith: Arith) -> None:
         "operators",
         "sampling",
         "speculate",
+        "compile",
     }
     assert schema["additionalProperties"] is False
+
+
+def test_a_word_that_compile_does_not_know_is_refused(arith: Arith, spec: Spec) -> None:
+    for command in ("generate", "bench"):
+        result = arith(command, spec(base={}), "--compile", "maybe")
+        refused(result, "compile is 'maybe': it has to be one of auto, on, off")

@@ -245,3 +245,18 @@ def test_a_wrong_draft_is_refused_with_its_place(tmp_path: Path, written: str, w
     with pytest.raises(SpecError) as raised:
         Spec.load(path)
     assert raised.value.message.startswith(f"{path}:6: ") and words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "compile"), [("on", "on"), ("off", "off"), ("auto", "auto"), ("true", "on"), ("'on'", "on")]
+)
+def test_compile_is_a_switch_that_survives_being_saved(tmp_path: Path, written: str, compile: str) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(f"formula: a\noperands: {{a: {{model: org/a}}}}\ncompile: {written}\n")
+    spec = Spec.load(file)
+    assert spec.compile == compile
+    file.write_text(spec.dump())
+    assert Spec.load(file).compile == compile
+    file.write_text("formula: a\noperands: {a: {model: org/a}}\ncompile: maybe\n")
+    with pytest.raises(SpecError, match=r"spec\.yaml:3: `compile` must be 'auto', 'on' or 'off'"):
+        Spec.load(file)

@@ -12,6 +12,7 @@ from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
 from arith.operands.packed import pack_linears
 from arith.runtime.backbones.backbone_stats import BackboneStats
+from arith.runtime.backbones.compiled import CompiledSteps, compiles
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
@@ -19,6 +20,7 @@ from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.probe import disagreement
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.slots import SlotBackbone
+from arith.runtime.options import Compile
 
 __all__ = ["Backbone", "BackboneStats", "Lane", "LaneRequest", "Opening", "make_backbone"]
 
@@ -46,8 +48,8 @@ class Backbone(Protocol):
     """Answers "these lanes, these new tokens: their logits" and owns its cache.
 
     `context` is the most tokens a lane may have (None: no limit), `slower` says why lanes don't share their
-    forwards (None: they do). `cache_bytes` is the memory of its cache, in bytes. Logits are in the model's
-    dtype, on `device`.
+    forwards (None: they do). `compiles` says whether its steps are to be compiled. `cache_bytes` is the
+    memory of its cache, in bytes. Logits are in the model's dtype, on `device`.
 
     A method that fails, for want of memory too, leaves the open lanes as they were.
     """
@@ -57,6 +59,9 @@ class Backbone(Protocol):
     context: int | None
     device: torch.device
     slower: str | None
+
+    @property
+    def compiles(self) -> bool: ...
 
     @property
     def cache_bytes(self) -> int: ...
@@ -97,6 +102,11 @@ class Backbone(Protocol):
         """End the lanes."""
         ...
 
+    def reserve(self, lanes: int, length: int) -> None:
+        """A hint that so many lanes of up to that length are to come; what it is good for is the backbone's
+        own business."""
+        ...
+
     def trim(self) -> None:
         """Give back what memory can be had without the lanes that are open or being opened."""
         ...
@@ -107,14 +117,18 @@ class Backbone(Protocol):
 
 
 def make_backbone(
-    model: PreTrainedModel, adapters: Sequence[str], vocabulary: int, exits: Sequence[int] = ()
+    model: PreTrainedModel,
+    adapters: Sequence[str],
+    vocabulary: int,
+    exits: Sequence[int] = (),
+    compile: Compile = "off",
 ) -> Backbone:
     """A backbone over `model`, which it changes and owns from now on, with `adapters` attached.
 
     Logits are cut to the first `vocabulary` tokens. An adapter which can't share a forward has to be the only
     one; all lanes then use it. `exits` are the layers for `early_logits`: 0 (the embeddings) up to the number
-    of layers. Raises `OperandError` for an encoder-decoder, for adapters that don't fit, and for exits which
-    the model lacks.
+    of layers. `compile` is for its steps (see `CompiledSteps`); those with exits aren't compiled. Raises
+    `OperandError` for an encoder-decoder, for adapters that don't fit, and for exits which the model lacks.
     """
     if model.config.is_encoder_decoder:
         kind = f"{model.name_or_path} ({model.config.model_type})"
@@ -126,7 +140,10 @@ def make_backbone(
     layout = _slot_layout(model)
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
-    slots = SlotBackbone(model, vocabulary, layout, lanes, early)
+    compiled = None
+    if compiles(compile, model.device) and not early.exits:
+        compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
+    slots = SlotBackbone(model, vocabulary, layout, lanes, early, compiled)
     plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="a trial")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)

@@ -22,13 +22,20 @@ RankLayout = tuple[tuple[str, int], ...]
 class LaneAdapters:
     """The adapter of each lane of the coming forward, and the rank masks that follow from them.
 
-    `known` are those that a lane may have; None is the bare base model.
+    `known` are those that a lane may have; None is the bare base model. `masks` are those of each layout in
+    `layouts`: `[lanes, 1, ranks]`, 1 where the rank belongs to the lane's adapter; None where none does. They
+    are there before the forward, so that a compiled one finds tensors alone.
     """
 
     known: frozenset[str | None] = frozenset({None})
     adapters: tuple[str | None, ...] = ()
     tokens: int = 1
-    _masks: dict[tuple[RankLayout, torch.device, torch.dtype], Tensor | None] = field(default_factory=dict)
+    layouts: dict[tuple[RankLayout, torch.device, torch.dtype], int] = field(default_factory=dict)
+    masks: list[Tensor | None] = field(default_factory=list)
+
+    def number(self, layout: RankLayout, like: Tensor) -> int:
+        """The place in `masks` of a layout's mask, for matrices like this one."""
+        return self.layouts.setdefault((layout, like.device, like.dtype), len(self.layouts))
 
     def select(self, adapters: Sequence[str | None], tokens: int) -> None:
         """`adapters` of the lanes, each of which runs `tokens` tokens."""
@@ -38,18 +45,14 @@ class LaneAdapters:
             if strange:
                 raise ValueError(f"this backbone runs no lanes with the adapter {strange.pop()}")
             self.adapters = tuple(adapters)
-            self._masks.clear()
+            self.masks = [self._mask(*key) for key in self.layouts]
 
-    def mask(self, layout: RankLayout, like: Tensor) -> Tensor | None:
-        """`[lanes, 1, ranks]`, 1 where the rank belongs to the lane's adapter; None where none does."""
-        key = (layout, like.device, like.dtype)
-        if key not in self._masks:
-            numbers = {adapter: number for number, (adapter, _) in enumerate(layout)}
-            lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
-            owners = [number for number, (_, ranks) in enumerate(layout) for _ in range(ranks)]
-            owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
-            self._masks[key] = owned.to(like.device, like.dtype) if max(lanes) >= 0 else None
-        return self._masks[key]
+    def _mask(self, layout: RankLayout, device: torch.device, dtype: torch.dtype) -> Tensor | None:
+        numbers = {adapter: number for number, (adapter, _) in enumerate(layout)}
+        lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
+        owners = [number for number, (_, ranks) in enumerate(layout) for _ in range(ranks)]
+        owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
+        return owned.to(device, dtype) if max(lanes) >= 0 else None
 
 
 class MixedLora(nn.Module):
@@ -73,6 +76,7 @@ class MixedLora(nn.Module):
         )
         self.register_buffer("down", torch.cat(downs))  # [ranks, in]
         self.register_buffer("up", torch.cat(ups, dim=1).t().contiguous())  # [ranks, out]
+        self.number = lanes.number(self.layout, self.down)
         self.embed_scale = getattr(layer.base_layer, "embed_scale", None) if self.embeds else None
         if self.embeds:
             self.down = self.down.t().contiguous()  # looked up by token: [tokens, ranks]
@@ -87,14 +91,14 @@ class MixedLora(nn.Module):
 
     def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result: Tensor = self.base_layer(states, *args, **kwargs)
-        mask = self.lanes.mask(self.layout, self.down)
+        mask = self.lanes.masks[self.number]
         if mask is None:
             return result
         if self.embeds:
             low = nn.functional.embedding(states, self.down)
         else:
             low = nn.functional.linear(states.to(self.down.dtype), self.down)
-        low = (self._by_lane(low) * mask).reshape(-1, low.shape[-1])
+        low = (self._by_lane(low, mask.shape[0]) * mask).reshape(-1, low.shape[-1])
         if self.embed_scale is not None:
             low = low * self.embed_scale
         if low.dtype == result.dtype and result.is_contiguous():
@@ -102,9 +106,8 @@ class MixedLora(nn.Module):
             return result
         return result + (low @ self.up).view(result.shape).to(result.dtype)
 
-    def _by_lane(self, low: Tensor) -> Tensor:
+    def _by_lane(self, low: Tensor, lanes: int) -> Tensor:
         """The low-rank states as `[lanes, tokens, ranks]`; models flatten lanes and tokens here and there."""
-        lanes = len(self.lanes.adapters)
         if low.dim() == 3 and low.shape[0] == lanes:
             return low
         if low.dim() == 2 and low.shape[0] == lanes * self.lanes.tokens:

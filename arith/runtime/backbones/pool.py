@@ -63,9 +63,9 @@ class LanePool:
         self._exchange(movers, sorted(slot for slot in closing if slot < staying))
         self._open = staying
 
-    def fit(self, length: int) -> None:
-        """Make room for lanes of `length` tokens."""
-        self._reserve(len(self._slots), length)
+    def fit(self, length: int, slots: int = 0) -> None:
+        """Make room for lanes of `length` tokens, and for so many slots."""
+        self._reserve(max(len(self._slots), slots), length)
 
     def trim(self) -> None:
         """Give back the memory of all slots behind the lanes that are open or being opened."""

@@ -72,6 +72,7 @@ class RecomputeBackbone:
     """
 
     cache_bytes = 0
+    compiles = False
 
     def __init__(
         self,
@@ -137,6 +138,9 @@ class RecomputeBackbone:
         """Nothing is kept for a lane but its tokens and what it has of early exits."""
         for lane in lanes:
             lane.early = {}
+
+    def reserve(self, lanes: int, length: int) -> None:
+        """There is no pool to fill."""
 
     def trim(self) -> None:
         """There is no pool to trim."""

@@ -1,6 +1,7 @@
 """The fast backbone: all lanes in one forward over a pool of KV slots."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,11 +11,13 @@ from arith.errors import PromptError
 from arith.operands.loading import context_window
 from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.cache import slot_rows
+from arith.runtime.backbones.compiled import CompiledSteps
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.head import logits_at
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.masks import MaskLayout
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.backbones.opening import SlotOpening
 from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.backbones.pool import LanePool
@@ -35,6 +38,7 @@ class SlotBackbone:
         layout: MaskLayout,
         adapters: LaneAdapters,
         exits: EarlyExits,
+        compiled: CompiledSteps | None = None,
     ):
         self.name = str(model.name_or_path or model.config.model_type)
         self.stats = BackboneStats()
@@ -45,7 +49,15 @@ class SlotBackbone:
         self._layout = layout
         self._adapters = adapters
         self._exits = exits
-        self._pool = LanePool(self.context)
+        self._compiled = compiled
+        # Compiled steps have one place more than a lane can use.
+        longest = None if self.context is None else self.context + (compiled is not None)
+        self._pool = LanePool(longest)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether its steps are to be compiled."""
+        return self._compiled is not None
 
     @property
     def cache_bytes(self) -> int:
@@ -110,6 +122,19 @@ class SlotBackbone:
         for lane in lanes:
             lane.early = {}
 
+    def reserve(self, lanes: int, length: int) -> None:
+        """Make room for so many lanes of that length if steps are compiled: programs are made anew for a
+        cache that has grown."""
+        if self._compiled is not None and lanes:
+            length = self._compiled.length(
+                length if self.context is None else min(length, self.context), self.context
+            )
+            try:
+                self._pool.fit(length + 1, self._compiled.lanes(lanes))
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise  # else the cache grows as it is needed, by which fewer rows may do
+
     @torch.inference_mode()
     def trim(self) -> None:
         """Give back the memory of all slots behind the lanes that are open or being opened."""
@@ -155,25 +180,70 @@ class SlotBackbone:
     ) -> Outputs:
         """Run `tokens` `[lanes, tokens]` at `positions` of the lanes' slots; the outputs at `columns` (None:
         everywhere). `useful` of the tokens aren't padding."""
-        self._adapters.select([lane.adapter for lane in lanes], tokens.shape[1])
-        slots = [lane.slot for lane in lanes]
+        slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
-        at = torch.tensor(slots, device=self.device)
-        cells = torch.tensor(positions, device=self.device)
-        chosen = None if columns is None else torch.tensor(columns, device=self.device)
-        self._pool.cache.place(at, cells, slot_rows(slots, at), length)
-        with self._exits.capture(chosen) as early:
-            logits = logits_at(
-                self._model,
-                chosen,
-                input_ids=tokens.to(self.device),
-                attention_mask=self._layout.build(cells, length, self._model.dtype),
-                position_ids=cells,
-                past_key_values=self._pool.cache,
-                use_cache=True,
+        if self._compiled is not None and columns is None and tokens.shape[1] == 1:
+            logits, early = (
+                self._compiled_step(self._compiled, slots, adapters, tokens, positions, length),
+                {},
             )
+        else:
+            inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
+            chosen = None if columns is None else torch.tensor(columns, device=self.device)
+            with self._exits.capture(chosen) as early:
+                logits = logits_at(self._model, chosen, **inputs)
         self.stats.add(tokens.numel(), useful)
         return Outputs(logits[..., : self._vocabulary].to(self.device), early)
+
+    def _compiled_step(
+        self,
+        compiled: CompiledSteps,
+        slots: list[int],
+        adapters: list[str | None],
+        tokens: Tensor,
+        positions: list[list[int]],
+        length: int,
+    ) -> Tensor:
+        """The logits `[lanes, 1, vocabulary]`. Padding is the last lane over the slots that follow, so that
+        all are read without a copy; it writes to a last place in each that no lane uses."""
+        count, padding = len(slots), compiled.lanes(len(slots)) - len(slots)
+        length = compiled.length(length, self.context)
+        behind = slots[-1] + 1
+        self._pool.fit(length + 1, behind + padding)
+        unused = self._pool.cache.capacity - 1
+        inputs = self._inputs(
+            [*slots, *range(behind, behind + padding)],
+            [*adapters, *adapters[-1:] * padding],
+            torch.cat([tokens, tokens[-1:].expand(padding, -1)]),
+            [*positions, *positions[-1:] * padding],
+            [*positions, *[[unused]] * padding],
+            length,
+        )
+        return compiled(inputs)[:count]
+
+    def _inputs(
+        self,
+        slots: list[int],
+        adapters: list[str | None],
+        tokens: Tensor,
+        positions: list[list[int]],
+        cells: list[list[int]],
+        length: int,
+    ) -> dict[str, Any]:
+        """The model's inputs for `tokens` at `positions`, whose keys and values are written to the `cells` of
+        `slots`, and which see these up to `length`."""
+        self._adapters.select(adapters, tokens.shape[1])
+        at = torch.tensor(positions, device=self.device)
+        where = torch.tensor(slots, device=self.device)
+        rows = slot_rows(slots, where)
+        self._pool.cache.place(where, torch.tensor(cells, device=self.device), rows, length)
+        return {
+            "input_ids": tokens.to(self.device),
+            "attention_mask": self._layout.build(at, length, self._model.dtype),
+            "position_ids": at,
+            "past_key_values": self._pool.cache,
+            "use_cache": True,
+        }
 
     def _check_fits(self, length: int) -> None:
         if self.context is not None and length > self.context:

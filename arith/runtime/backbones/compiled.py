@@ -1,0 +1,117 @@
+"""Steps as compiled programs: `torch.compile`, which on CUDA also records them as CUDA graphs."""
+
+import warnings
+from collections import Counter
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arith.errors import OperandError
+from arith.runtime.backbones.grouped_attention import use_grouped_attention
+from arith.runtime.backbones.head import MISFITS, agree
+from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.options import Compile
+
+# Compiling takes as long as some thousand steps; `auto` begins with it when a shape has shown that it stays.
+PATIENCE = 1000
+LENGTHS = 256  # lengths of a CUDA graph are multiples of it
+MOST_PROGRAMS = 128
+
+
+class CompiledSteps:
+    """Runs a model's steps of one token a lane as compiled programs, each warmed up when it is first needed.
+
+    CUDA graphs have static shapes, so lanes are padded to a power of two and lengths to a multiple of 256;
+    elsewhere one program takes all shapes. A program is trusted once it has given what the model gives. Under
+    `auto` one that can't be compiled, or doesn't, leaves the steps to the model, for good.
+    """
+
+    def __init__(self, model: PreTrainedModel, compile: Compile, *, static: bool):
+        self.failure: str | None = None
+        self._model = model
+        self._required = compile == "on"
+        self._static = static
+        use_grouped_attention(model)
+        on_cuda = model.device.type == "cuda"
+        mode = "reduce-overhead" if on_cuda else None
+        self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
+        self._steps: Counter[tuple[int, int]] = Counter()
+        self._trusted: set[tuple[int, int]] = set()
+
+    def lanes(self, count: int) -> int:
+        """With how many lanes a step of so many is run."""
+        return 1 << (count - 1).bit_length() if self._static else count
+
+    def length(self, length: int, longest: int | None) -> int:
+        """Over how many positions, at most `longest`, a step over so many is run."""
+        if not self._static:
+            return length
+        padded = -(-length // LENGTHS) * LENGTHS
+        return padded if longest is None else min(padded, longest)
+
+    def __call__(self, inputs: dict[str, Any]) -> Tensor:
+        """The logits `[lanes, 1, vocabulary]`; `inputs` are those of the model. Raises `OperandError` where
+        compiling is asked for and fails."""
+        lanes, length = inputs["input_ids"].shape[0], _width(inputs["attention_mask"])
+        shape = (lanes, length) if self._static else (min(lanes, 2), 2)  # torch compiles 1 by itself
+        self._steps[shape] += 1
+        waits = not self._required and self._steps[shape] <= PATIENCE
+        if self.failure is not None or waits:
+            return self._plain(inputs)
+        if shape in self._trusted:
+            return self._compiled(inputs)
+        try:
+            found = self._compiled(inputs)
+        except (*MISFITS, OSError) as error:
+            if out_of_memory(error):
+                raise
+            return self._give_up(
+                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", inputs
+            )
+        expected = self._plain(inputs)
+        if not agree(found, expected):
+            return self._give_up("a compiled step differs from a plain one", inputs)
+        self._trusted.add(shape)
+        return expected
+
+    def _plain(self, inputs: dict[str, Any]) -> Tensor:
+        logits: Tensor = self._model(**inputs).logits
+        return logits
+
+    def _compiled(self, inputs: dict[str, Any]) -> Tensor:
+        masks = inputs["attention_mask"]
+        packed = (
+            {kind: mask.contiguous() for kind, mask in masks.items()}
+            if isinstance(masks, dict)
+            else masks.contiguous()
+        )
+        dynamo, compiler = cast(Any, torch._dynamo), cast(Any, torch.compiler)
+        if self._static:  # a CUDA graph writes to the cache where it is
+            for pool in inputs["past_key_values"].pools.values():
+                dynamo.mark_static_address(pool.keys)
+                dynamo.mark_static_address(pool.values)
+        compiler.cudagraph_mark_step_begin()
+        with dynamo.config.patch(recompile_limit=MOST_PROGRAMS):
+            logits: Tensor = self._program(**{**inputs, "attention_mask": packed}).logits
+        return logits.clone()  # a CUDA graph writes its next result to the same place
+
+    def _give_up(self, reason: str, inputs: dict[str, Any]) -> Tensor:
+        self.failure = reason
+        message = f"the steps of {self._model.name_or_path} can't be compiled: {reason}"
+        if self._required:
+            raise OperandError(message, "`compile: auto` goes on without")
+        warnings.warn(message, stacklevel=2)
+        return self._plain(inputs)
+
+
+def compiles(compile: Compile, device: torch.device) -> bool:
+    """Whether steps on this device are compiled. `auto` does so on CUDA alone: on a CPU packed layers leave
+    little to gain, and a program takes a minute to make."""
+    return compile == "on" or (compile == "auto" and device.type == "cuda")
+
+
+def _width(masks: Tensor | dict[str, Tensor]) -> int:
+    mask = next(iter(masks.values())) if isinstance(masks, dict) else masks
+    return mask.shape[-1]
