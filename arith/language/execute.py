@@ -36,7 +36,7 @@ class Execution:
             self.values[number] = self.compute(node)
             for done in last_uses[number]:
                 del self.values[done]
-        return self.values[len(nodes) - 1]
+        return self._wide(len(nodes) - 1)
 
     def compute(self, node: Node) -> Tensor | Dist:
         """The value of a node whose inputs are computed."""
@@ -65,13 +65,21 @@ class Execution:
                 return self._call(node)
 
     def _tensor(self, number: int) -> Tensor:
-        value = self.values[number]
+        value = self._wide(number)
         return value.masked if isinstance(value, Dist) else value
 
+    def _wide(self, number: int) -> Tensor | Dist:
+        """A value in the dtype of the evaluation; an operand's logits may come in a narrower one."""
+        value = self.values[number]
+        if isinstance(value, Dist) and value.logits.dtype != self.dtype:
+            return Dist(value.logits.to(self.dtype), value.support)
+        return value
+
     def _operand(self, name: str) -> Dist:
-        logits = self.inputs.operands[name].to(self.dtype)
-        if not self.exact:
+        logits = self.inputs.operands[name]
+        if not self.exact:  # a sum reads them as they are, without a wider copy
             return Dist(logits)
+        logits = logits.to(self.dtype)
         self.faults.append(_undefined(logits).any(-1))
         support = logits > -torch.inf
         return Dist(logits) if bool(support.all()) else Dist(torch.where(support, logits, 0.0), support)
@@ -87,8 +95,7 @@ class Execution:
             values = term.logits if isinstance(term, Dist) else term
             if self.exact:  # what is undefined, not the product, so that the gradient of a zero weight stays
                 values = torch.where((weight == 0) & ~values.isfinite(), 0.0, values)
-            product = weight * values
-            total = product if total is None else total + product
+            total = weight * values if total is None else torch.addcmul(total, weight, values)
         if node.type is Type.SCALAR:
             assert total is not None
             return total
@@ -115,7 +122,7 @@ class Execution:
 
     def _call(self, node: Node) -> Tensor | Dist:
         called = call_of(node)
-        values = [self.values[i] for i in node.inputs]
+        values = [self._wide(i) for i in node.inputs]
         if called.operator == "divide_by_weight":
             self.faults.append(self._weightless(node).any(-1))
             return divide(values[0], values[1])  # type: ignore[arg-type]
