@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from arith import LLM, Engine, Formula
 from arith.operands import loading
+from arith.operands.locate import locate
 from arith.operands.prompts import render
 from arith.operands.tokenizers import load_tokenizer
 from arith.runtime.trial import Trial
@@ -108,7 +109,9 @@ class Subject:
         return named(loading.resolve_dtype(LLM(self.model).weights, self.device))
 
     def transformers_dtype(self) -> str:
-        """What transformers loads the model in when it isn't told."""
+        """What transformers loads the model in when it isn't told: a GGUF file in float32."""
+        if locate(self.model).gguf_file is not None:
+            return "float32"
         own = loading.load_config(LLM(self.model).weights).dtype
         assert isinstance(own, torch.dtype)
         return named(own)

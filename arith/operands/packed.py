@@ -14,8 +14,11 @@ _LIBRARY: Any = cast(Any, torch.library).Library("arith", "FRAGMENT")
 _LIBRARY.define("packed_linear(Tensor states, Tensor packed, Tensor? bias) -> Tensor")
 
 
+_KERNEL: Any = torch.ops.mkldnn._linear_pointwise.default  # looked up once: it is called hundreds of times a step
+
+
 def _multiply(states: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(states, packed, bias, "none", [], "")
+    product: Tensor = _KERNEL(states, packed, bias, "none", [], "")
     return product
 
 

@@ -34,9 +34,8 @@ def adapters(subject: Subject, extent: Extent) -> Iterator[Figure]:
         ours, without = (subject.trial(formula, extent.tokens) for formula in (adapted, bare))
         # An adapter merged into a model of its own leaves it the size and the speed of the base.
         model = subject.plain(dtype)
-        alone = weight_bytes(model)
-        yield memory("the base alone", ours.weight_bytes(), alone, MEMORY)
-        yield memory("three models", ours.weight_bytes(), 3 * alone, None)
+        yield memory("the base alone", ours.weight_bytes(), without.weight_bytes(), MEMORY)
+        yield memory("three models", ours.weight_bytes(), 3 * weight_bytes(model), None)
         length, steps = ours.prompt_length(), extent.tokens - 1
         for rows in extent.rows:
             mine, plain, theirs = in_turn(
