@@ -14,7 +14,8 @@ _LIBRARY: Any = cast(Any, torch.library).Library("arith", "FRAGMENT")
 _LIBRARY.define("packed_linear(Tensor states, Tensor packed, Tensor? bias) -> Tensor")
 
 
-_KERNEL: Any = torch.ops.mkldnn._linear_pointwise.default  # looked up once: it is called hundreds of times a step
+# Looked up once: it is called hundreds of times a step.
+_KERNEL: Any = torch.ops.mkldnn._linear_pointwise.default
 
 
 def _multiply(states: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
