@@ -14,6 +14,7 @@ from arith.operands.packed import pack_linears
 from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.compiled import CompiledSteps, compiles
 from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.grouped_attention import use_grouped_attention
 from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
@@ -140,6 +141,7 @@ def make_backbone(
     layout = _slot_layout(model)
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
+    use_grouped_attention(model)
     compiled = None
     if compiles(compile, model.device) and not early.exits:
         compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")

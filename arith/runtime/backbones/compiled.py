@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from arith.errors import OperandError
-from arith.runtime.backbones.grouped_attention import use_grouped_attention
 from arith.runtime.backbones.head import MISFITS, agree
 from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.options import Compile
@@ -33,7 +32,6 @@ class CompiledSteps:
         self._model = model
         self._required = compile == "on"
         self._static = static
-        use_grouped_attention(model)
         on_cuda = model.device.type == "cuda"
         mode = "reduce-overhead" if on_cuda else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
