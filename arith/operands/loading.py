@@ -10,6 +10,7 @@ import torch
 from arith.errors import OperandError
 from arith.operands.hub import led_to, reading
 from arith.operands.llm import LLM, Weights
+from arith.operands.packed import packs
 from arith.operands.source import pretrained
 from arith.operands.tokenizers import load_tokenizer
 
@@ -63,11 +64,11 @@ def default_dtype(config: "PretrainedConfig", device: torch.device) -> torch.dty
 
 def _cpu_has_bfloat16() -> bool:
     """Whether the processor has instructions for it; kernels that imitate them aren't faster than float32."""
-    mkldnn, cpu = cast(Any, torch.backends.mkldnn), cast(Any, torch.cpu)
-    if not (mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+    if not packs(torch.device("cpu"), torch.bfloat16):
         return False
-    imitated = cpu._is_avx512_supported()
-    return bool(not imitated or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+    cpu = cast(Any, torch.cpu)
+    may_imitate = cpu._is_avx512_supported()
+    return bool(not may_imitate or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
 def load_config(weights: Weights) -> "PretrainedConfig":

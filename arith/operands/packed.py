@@ -8,12 +8,6 @@ from torch import Tensor, nn
 
 # The kernels are told a number of rows when they lay weights out; what is best for 16 is good for all.
 _ROWS = 16
-
-
-_LIBRARY: Any = cast(Any, torch.library).Library("arith", "FRAGMENT")
-_LIBRARY.define("packed_linear(Tensor states, Tensor packed, Tensor? bias) -> Tensor")
-
-
 # Looked up once: it is called hundreds of times a step.
 _KERNEL: Any = torch.ops.mkldnn._linear_pointwise.default
 
@@ -28,6 +22,8 @@ def _shape_of_product(states: Tensor, packed: Tensor, bias: Tensor | None) -> Te
 
 
 # torch.compile knows the kernel only for weights that it has packed itself; this name for it hides that.
+_LIBRARY: Any = cast(Any, torch.library).Library("arith", "FRAGMENT")
+_LIBRARY.define("packed_linear(Tensor states, Tensor packed, Tensor? bias) -> Tensor")
 for _key in ("CPU", "MkldnnCPU"):
     _LIBRARY.impl("packed_linear", _multiply, _key)
 torch.library.register_fake("arith::packed_linear", _shape_of_product, lib=_LIBRARY)

@@ -143,6 +143,16 @@ def test_where_compiling_fails_auto_goes_on_and_on_says_why(
             CompiledSteps(model, "on", static=True)(inputs)
 
 
+def test_a_compiler_that_fails_is_no_reason_to_run_without_a_cache(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", broken)
+    engine = Engine(LLM(tiny_llama), compile="on")
+    assert engine.notes == ()
+    with pytest.raises(OperandError, match="can't be compiled: RuntimeError: no compiler here"):
+        engine.generate("one", max_new_tokens=3)
+
+
 def test_a_program_that_gives_something_else_is_not_trusted(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,16 +142,16 @@ def make_backbone(
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
     use_grouped_attention(model)
-    compiled = None
-    if compiles(compile, model.device) and not early.exits:
-        compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
-    slots = SlotBackbone(model, vocabulary, layout, lanes, early, compiled)
+    slots = SlotBackbone(model, vocabulary, layout, lanes, early)
     plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="a trial")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)
-    if reason is None:
+    if reason is not None:
+        return RecomputeBackbone(model, vocabulary, lanes, early, slower=reason)
+    if early.exits or not compiles(compile, model.device):
         return slots
-    return RecomputeBackbone(model, vocabulary, lanes, early, slower=reason)
+    compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
+    return SlotBackbone(model, vocabulary, layout, lanes, early, compiled)
 
 
 def _with_adapters(model: PreTrainedModel, adapters: list[str]) -> LaneAdapters:

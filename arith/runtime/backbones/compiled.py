@@ -9,13 +9,12 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from arith.errors import OperandError
-from arith.runtime.backbones.head import MISFITS, agree
-from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.backbones.head import MISFITS, agree, misfit
 from arith.runtime.options import Compile
 
 # Compiling takes as long as some thousand steps; `auto` begins with it when a shape has shown that it stays.
 PATIENCE = 1000
-LENGTHS = 256  # lengths of a CUDA graph are multiples of it
+LENGTH_STEP = 256  # lengths of a CUDA graph are multiples of it
 MOST_PROGRAMS = 128
 
 
@@ -32,8 +31,7 @@ class CompiledSteps:
         self._model = model
         self._required = compile == "on"
         self._static = static
-        on_cuda = model.device.type == "cuda"
-        mode = "reduce-overhead" if on_cuda else None
+        mode = "reduce-overhead" if model.device.type == "cuda" else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
         self._steps: Counter[tuple[int, int]] = Counter()
         self._trusted: set[tuple[int, int]] = set()
@@ -46,7 +44,7 @@ class CompiledSteps:
         """Over how many positions, at most `longest`, a step over so many is run."""
         if not self._static:
             return length
-        padded = -(-length // LENGTHS) * LENGTHS
+        padded = -(-length // LENGTH_STEP) * LENGTH_STEP
         return padded if longest is None else min(padded, longest)
 
     def __call__(self, inputs: dict[str, Any]) -> Tensor:
@@ -63,11 +61,7 @@ class CompiledSteps:
         try:
             found = self._compiled(inputs)
         except (*MISFITS, OSError) as error:
-            if out_of_memory(error):
-                raise
-            return self._give_up(
-                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", inputs
-            )
+            return self._give_up(misfit(error), inputs)
         expected = self._plain(inputs)
         if not agree(found, expected):
             return self._give_up("a compiled step differs from a plain one", inputs)

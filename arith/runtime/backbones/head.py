@@ -7,8 +7,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from arith.runtime.backbones.memory import out_of_memory
+
 # What model code raises that expects inputs, outputs or a cache of another kind.
 MISFITS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
+
+
+def misfit(error: Exception) -> str:
+    """What a misfit says, in one line. Raises it again where memory ran out, which is none."""
+    if out_of_memory(error):
+        raise error
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def logits_at(model: PreTrainedModel, columns: Tensor | None, **inputs: Any) -> Tensor:

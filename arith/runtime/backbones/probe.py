@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor
 
-from arith.runtime.backbones.head import MISFITS, agree
+from arith.runtime.backbones.head import MISFITS, agree, misfit
 from arith.runtime.backbones.lane import LaneRequest
-from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.slots import SlotBackbone
 
@@ -20,10 +19,7 @@ def disagreement(
     try:
         found = _trial(slots, adapter, vocabulary)
     except MISFITS as error:
-        if out_of_memory(error):
-            raise
-        message = str(error).partition("\n")[0]
-        return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
+        return f"its code doesn't take our KV cache ({misfit(error)})"
     finally:
         slots.reset()
         slots.stats.reset()

@@ -126,11 +126,8 @@ class SlotBackbone:
         """Make room for so many lanes of that length if steps are compiled: programs are made anew for a
         cache that has grown."""
         if self._compiled is not None and lanes:
-            length = self._compiled.length(
-                length if self.context is None else min(length, self.context), self.context
-            )
             try:
-                self._pool.fit(length + 1, self._compiled.lanes(lanes))
+                self._pool.fit(self._compiled.length(length, self.context) + 1, self._compiled.lanes(lanes))
             except Exception as error:
                 if not out_of_memory(error):
                     raise  # else the cache grows as it is needed, by which fewer rows may do
@@ -183,10 +180,8 @@ class SlotBackbone:
         slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
         if self._compiled is not None and columns is None and tokens.shape[1] == 1:
-            logits, early = (
-                self._compiled_step(self._compiled, slots, adapters, tokens, positions, length),
-                {},
-            )
+            logits = self._compiled_step(self._compiled, slots, adapters, tokens, positions, length)
+            early = {}
         else:
             inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
             chosen = None if columns is None else torch.tensor(columns, device=self.device)
@@ -235,8 +230,8 @@ class SlotBackbone:
         self._adapters.select(adapters, tokens.shape[1])
         at = torch.tensor(positions, device=self.device)
         where = torch.tensor(slots, device=self.device)
-        rows = slot_rows(slots, where)
-        self._pool.cache.place(where, torch.tensor(cells, device=self.device), rows, length)
+        written = torch.tensor(cells, device=self.device)
+        self._pool.cache.place(where, written, slot_rows(slots, where), length)
         return {
             "input_ids": tokens.to(self.device),
             "attention_mask": self._layout.build(at, length, self._model.dtype),

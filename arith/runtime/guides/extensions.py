@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 
 from arith.runtime.backbones.bucket import CHUNK, buckets
 from arith.runtime.backbones.cache import SlotCache, slot_rows
-from arith.runtime.backbones.head import MISFITS, agree
+from arith.runtime.backbones.head import MISFITS, agree, misfit
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
-from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.backbones.prefix import Prefill, PrefixIndex, common_length, cover, split_wave
 from arith.runtime.guides.sequence_model import TOKENS_PER_FORWARD, SequenceModel
 from arith.runtime.guides.stats import GuideStats
@@ -189,10 +188,7 @@ def extensions(model: SequenceModel) -> Extensions | str:
     try:
         outputs = found.read([0, 1], stems, leaves).cpu()
     except MISFITS as error:
-        if out_of_memory(error):
-            raise
-        message = str(error).partition("\n")[0]
-        return f"its code doesn't take our KV cache ({type(error).__name__}: {message})"
+        return f"its code doesn't take our KV cache ({misfit(error)})"
     finally:
         found.reset()
     texts = [

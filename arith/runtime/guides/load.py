@@ -12,8 +12,7 @@ from arith.operands.loading import context_window
 from arith.operands.reward_model import RewardModel
 from arith.operands.sequence_models import load_sequence_model, output_index
 from arith.operands.tokenizers import load_tokenizer
-from arith.runtime.backbones.head import MISFITS
-from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.backbones.head import MISFITS, misfit
 from arith.runtime.guides.encoder import TextEncoder
 from arith.runtime.guides.extensions import Extensions, extensions
 from arith.runtime.guides.guide import Guide
@@ -53,11 +52,9 @@ def _load(operand: GuideOperand, device: torch.device) -> SequenceModel:
     try:
         return SequenceModel(model, encoder)
     except MISFITS as error:
-        if out_of_memory(error):
-            raise
-        reason = str(error).partition("\n")[0]
+        reason = misfit(error)
         raise OperandError(
-            f"{operand.model} can't read a text as its tokenizer makes it ({type(error).__name__}: {reason})"
+            f"{operand.model} can't read a text as its tokenizer makes it ({reason})"
         ) from error
 
 
