@@ -1,13 +1,14 @@
 """A specification as it is written: its keys, their types, and what is said of those that are wrong."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from arith.errors import SpecError
-from arith.runtime.options import Compile, Sampling, Speculate, in_words
+from arith.runtime.options import Compile, Sampling, Speculate
+from arith.validation import refusal
 from arith.yaml_document import Key, YamlDocument
-from grammar.errors import nearest
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -146,51 +147,14 @@ def validated(document: YamlDocument) -> SpecFile:
     try:
         return SpecFile.model_validate(document.data)
     except ValidationError as invalid:
-        first = min(invalid.errors(), key=lambda error: document.lines.get(_key(error), 0))
-        message, hint = _explained(first)
-        raise SpecError(f"{document.place(_key(first))}: {message}", hint) from None
+        raise refusal(invalid, document, KINDS, _known) from None
 
 
-def _key(error: Any) -> Key:
-    """The place of a pydantic error in the document; pydantic marks an error in a key by a last `[key]`."""
-    location: Key = error["loc"]
-    if location[:1] == ("operands",) and len(location) > 2 and location[2] in KINDS:
-        location = (*location[:2], *location[3:])  # pydantic marks there which kind it took the operand for
-    return location[:-1] if location and location[-1] == "[key]" else location
-
-
-def _owner(error: Any) -> type[BaseModel]:
-    """The model whose key an error is about."""
-    location: Key = error["loc"]
+def _known(location: Key) -> Iterable[str]:
+    """The keys beside the one at that place."""
     if location[0] == "operands":
-        return KINDS[str(location[2])]
-    return _OWNERS[str(location[0]) if len(location) > 1 else ""]
-
-
-def _explained(error: Any) -> tuple[str, str | None]:
-    """What is wrong in words of the file, and the likely fix."""
-    key, kind, value = _key(error), error["type"], error["input"]
-    dotted = ".".join(map(str, key))
-    if kind == "extra_forbidden":
-        known = _owner(error).model_fields
-        close = nearest(str(key[-1]), known)
-        return f"unknown key `{dotted}`", f"did you mean `{close}`?" if close else f"keys: {', '.join(known)}"
-    if kind == "union_tag_invalid":
-        return f"`{dotted}.kind` must be one of {', '.join(KINDS)} (it is {_shown(value['kind'])})", None
-    if kind == "string_pattern_mismatch" and key[0] == "operators":
-        return f"`{value}` is no operator of one's own", "write it as package.module:function"
-    if kind == "missing":
-        return f"the key `{dotted}` is missing", None
-    if error["loc"][-1:] == ("[key]",):
-        return f"`{dotted}`: a name is letters, digits and underscores, and doesn't start with a digit", None
-    if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"`{dotted}` must be a mapping of keys to values, not {_shown(value)}", None
-    if kind == "string_type":
-        scalar = isinstance(value, int | float)
-        return f"`{dotted}` must be text, not {_shown(value)}", "put it in quotes" if scalar else None
-    if kind == "string_too_short":
-        return f"`{dotted}` is empty", None
-    return f"`{dotted}` {in_words(error)} (it is {_shown(value)})", None
+        return KINDS[str(location[2])].model_fields
+    return _OWNERS[str(location[0]) if len(location) > 1 else ""].model_fields
 
 
 _OWNERS: dict[str, type[BaseModel]] = {
@@ -199,12 +163,3 @@ _OWNERS: dict[str, type[BaseModel]] = {
     "sampling": Sampling,
     "speculate": Speculate,
 }
-
-
-def _shown(value: object) -> str:
-    """A value as YAML writes it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return str(value)

@@ -1,11 +1,11 @@
 """Operands as a specification writes them, and back."""
 
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from arith.errors import OperandError, SpecError
+from arith.local_path import seen_from
 from arith.spec_file import LLMKeys, SpecFile
 from arith.yaml_document import YamlDocument
 
@@ -26,17 +26,17 @@ def declared_operand(document: YamlDocument, file: SpecFile, name: str) -> "Oper
     if isinstance(keys, LLMKeys):
         values = file.defaults.model_dump(exclude_unset=True) | values
     where = document.place(("operands", name))
-    if values.get("model") is None:
+    if values.get("model") is None and values.get("adapter") is None:
         message = f"{where}: the operand `{name}` has no `model`"
         raise SpecError(message, "give it one here or under `defaults`")
     for key in PATHS:
         if values.get(key) is not None:
-            values[key] = _seen_from(Path(document.source).parent, values[key])
+            values[key] = seen_from(Path(document.source).parent, values[key])
     kinds: dict[str, type[Operand]] = {"llm": LLM, "classifier": Classifier, "reward_model": RewardModel}
     try:
         return kinds[keys.kind](**values)
     except OperandError as error:
-        # Types and choices are checked by now: what is left concerns the template.
+        # Types and choices are checked by now: what is left concerns the template, or a trained folder.
         shared = "template" not in keys.model_fields_set and "template" in values
         home = ("defaults",) if shared else ("operands", name)
         place = document.place((*home, "template"))
@@ -56,10 +56,3 @@ def operand_keys(operand: "Operand") -> dict[str, object]:
         if value != field.default:
             keys[field.name] = canonical(value) if field.name in PATHS else value
     return keys
-
-
-def _seen_from(folder: Path, path: str) -> str:
-    """A local path, as seen from the folder of the file that names it, made absolute; others as they are."""
-    there = os.path.join(folder, path)
-    local = path in (".", "..") or path.startswith(("./", "../"))
-    return os.path.abspath(there) if local or (path[0] != "~" and os.path.exists(there)) else path

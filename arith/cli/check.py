@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
+from arith.cli.flags import PARAMS
 from arith.cli.loading import plan_of
+from arith.params_file import read_params
 from arith.spec import Spec
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 @ends_well
 def check(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
+    params_file: Annotated[Path | None, PARAMS] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
     ] = None,
@@ -25,14 +28,21 @@ def check(
 
     Loads no weights and downloads nothing: of a model that isn't on this machine the memory isn't known.
     """
+    from arith.operands.manifest import contradictions
+
     document = Spec.load(spec)
     formula = document.formula()
+    given = {} if params_file is None else read_params(params_file, formula.parameters)
     plan = plan_of(document, device)
     refuse_what_models_lack(formula, plan)
     put(f"{formula}\n\n{formula.program}\n\n{plan}")
-    values = {name: formula.bindings.get(name) for name in formula.parameters}
+    values = {name: formula.bindings.get(name) for name in formula.parameters} | given
     for name, value in values.items():
         put(f"parameter {name}: {'to be given' if value is None else value}")
+    for backbone in plan.backbones:
+        for name, operand in backbone.lanes:
+            for note in contradictions(name, operand):
+                put(note)
     for name in document.unused:
         put(f"not used by the formula: {name}")
 

@@ -10,6 +10,7 @@ from arith.characters import stray_surrogate
 from arith.errors import OperandError
 from arith.language.formula import Algebra
 from arith.operands.locate import canonical
+from arith.operands.manifest import read_manifest
 
 RAW = "raw"
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -33,7 +34,8 @@ class Weights:
 class LLM(Algebra):
     """A causal language model, its prompt format included. Equal only to an operand equal in every field.
 
-    model: hub id, local folder, GGUF file, or `package:NAME/FILE` (a file inside an installed package).
+    model: hub id, local folder, GGUF file, or `package:NAME/FILE` (a file inside an installed package). May
+        be left out where `adapter` is a folder written by training.
     adapter: peft adapter on top of it, a local folder or hub id.
     revision: branch, tag or commit of a hub model.
     system: system prompt; None sends no system message, "" an empty one.
@@ -44,10 +46,13 @@ class LLM(Algebra):
     device_map: as in transformers, such as "auto".
     vocab: "common" trims a longer vocabulary to the part shared by the formula, "strict" refuses to.
 
+    A folder written by training, as `adapter` or as `model`, tells by its manifest the base model and its
+    revision, the system prompt and the template, where these aren't given.
+
     Raises `OperandError`, which names the field, for a value that none of these can be.
     """
 
-    model: str
+    model: str = ""
     adapter: str | None = None
     revision: str | None = None
     system: str | None = None
@@ -71,6 +76,12 @@ class LLM(Algebra):
                 raise OperandError(f"operand: `{field.name}` must be text, not {value!r}")
             if value is not None and (stray := stray_surrogate(value)) is not None:
                 raise OperandError(f"operand: `{field.name}` holds `{stray}`, which stands for no character")
+        self._take_from_manifest()
+        if not self.model and self.adapter:
+            raise OperandError(
+                f"operand: no `model`, and {self.adapter} doesn't tell what it was made for",
+                "a folder written by training does; for any other adapter name its base model",
+            )
         for name in ("model", "adapter", "revision", "device_map"):
             if getattr(self, name) is not None and not getattr(self, name).strip():
                 raise OperandError(f"operand: `{name}` is empty")
@@ -78,6 +89,26 @@ class LLM(Algebra):
         self._one_of("quantization", _QUANTIZATIONS)
         self._one_of("vocab", _VOCABULARIES)
         self._check_template()
+
+    def _take_from_manifest(self) -> None:
+        """Fields that aren't given, from the folder that training wrote."""
+        folder = self.adapter or self.model
+        manifest = read_manifest(folder) if folder.strip() else None
+        if manifest is None:
+            return
+        if manifest.kind == "reward_model":
+            raise OperandError(f"{folder} is a reward model", "declare it as a RewardModel")
+        if manifest.kind == "adapter" and not self.adapter:
+            object.__setattr__(self, "model", "")
+            object.__setattr__(self, "adapter", folder)
+        if not self.model:
+            object.__setattr__(self, "model", manifest.model)
+            object.__setattr__(self, "revision", self.revision or manifest.revision)
+        # A template of one's own may have no place for the system prompt.
+        if self.system is None and (self.template is None or "system" in FIELD.findall(self.template)):
+            object.__setattr__(self, "system", manifest.system)
+        if self.template is None:
+            object.__setattr__(self, "template", manifest.template)
 
     def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

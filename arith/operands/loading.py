@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -97,20 +98,32 @@ def load_model(weights: Weights, device: torch.device) -> "PreTrainedModel":
     return load_as(AutoModelForCausalLM, "causal language model", weights, device)
 
 
-def load_as(auto_class: Any, kind: str, weights: Weights, device: torch.device) -> "PreTrainedModel":
-    """`load_model` for any of transformers' automatic classes; `kind` says in words what it loads."""
-    dtype = resolve_dtype(weights, device)
+def load_as(
+    auto_class: Any,
+    kind: str,
+    weights: Weights,
+    device: torch.device | None,
+    new_tensors: Collection[str] = (),
+    **settings: Any,
+) -> "PreTrainedModel":
+    """`load_model` for any of transformers' automatic classes; `kind` says in words what it loads.
+
+    device: None leaves the placement to what shards the weights. new_tensors: names of those that the
+    checkpoint need not have. settings: further ones of `from_pretrained`.
+    """
+    dtype = resolve_dtype(weights, device or torch.device("cpu"))
     source, options = pretrained(weights.model, weights.revision)
     with reading("the model", weights.model):
         model, report = auto_class.from_pretrained(
             source,
             dtype=dtype,
-            device_map=weights.device_map or {"": device},
-            quantization_config=_quantization(weights, dtype, device),
+            device_map=weights.device_map or (None if device is None else {"": device}),
+            quantization_config=_quantization(weights, dtype, device or resolve_device(None)),
             output_loading_info=True,
+            **settings,
             **options,
         )
-    missing = sorted(report["missing_keys"])
+    missing = sorted(set(report["missing_keys"]).difference(new_tensors))
     if missing:
         raise OperandError(
             f"{weights.model} isn't a whole {kind}: its checkpoint lacks {len(missing)} of its tensors, the "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from arith.operands.guide_operand import GuideOperand
+from arith.operands.manifest import read_manifest
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class RewardModel(GuideOperand):
     template: what the model reads. None lays the prompt out in the chat template of the model's tokenizer,
         and the text generated so far follows as the assistant's unfinished turn. Otherwise a text in which
         `{text}` is the text generated so far, `{prompt}` the prompt, and any other name a field of the
-        prompt.
+        prompt. Left out, it is that of the training where `model` is a folder written by one.
     revision: branch, tag or commit of a hub model.
     dtype: of the weights, such as "bfloat16" (or the torch.dtype); None for the checkpoint's own.
     device_map: as in transformers, such as "auto".
@@ -34,3 +35,6 @@ class RewardModel(GuideOperand):
 
     def __post_init__(self) -> None:
         self._check()
+        manifest = read_manifest(self.model)
+        if self.template is None and manifest is not None and manifest.template is not None:
+            object.__setattr__(self, "template", f"{manifest.template}{{text}}")

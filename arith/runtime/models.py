@@ -10,6 +10,7 @@ from arith.language import Formula
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.operands.loading import context_window, depth, end_ids, load_config, load_model
+from arith.operands.manifest import contradictions
 from arith.operands.token_texts import token_texts
 from arith.operands.tokenizers import load_tokenizer
 from arith.operands.vocabulary import Member, common_vocabulary
@@ -56,7 +57,8 @@ class Models:
         self.fusion.refuse_unknown_tokens()
         self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device, compile)
         uncompiled = _uncompiled(self.backbones) if compile == "on" else []
-        self.notes = (*vocabulary.notes, *_slower(self.backbones, guides), *uncompiled)
+        untrained = [note for name, one in self.readers.items() for note in contradictions(name, one)]
+        self.notes = (*vocabulary.notes, *untrained, *_slower(self.backbones, guides), *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
         """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""

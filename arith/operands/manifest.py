@@ -1,0 +1,69 @@
+"""What a trained folder says of itself, so that an operand which names the folder runs as it was trained."""
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from arith.errors import OperandError
+from arith.operands.locate import canonical
+
+MANIFEST_NAME = "arith.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The file `arith.json` of a folder that was written by training.
+
+    kind: "adapter" (on top of `model`), "model" (a whole causal language model) or "reward_model".
+    model, revision: what training started from.
+    system, template: the format of the prompts, as operands declare it.
+    objective: the name of the objective and its settings, such as beta.
+    """
+
+    kind: str
+    model: str
+    revision: str | None
+    system: str | None
+    template: str | None
+    objective: dict[str, Any]
+
+    def write(self, folder: Path) -> None:
+        """Written whole or not at all: a folder with a manifest is a finished one."""
+        part = folder / f"{MANIFEST_NAME}.part"
+        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(part, folder / MANIFEST_NAME)
+
+
+def read_manifest(folder: str) -> Manifest | None:
+    """The manifest of a local folder, None where there is none. Raises `OperandError` for a damaged one."""
+    path = Path(os.path.expanduser(folder)) / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Manifest(**{field.name: content[field.name] for field in fields(Manifest)})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OperandError(f"can't read the manifest {path}: {type(error).__name__}: {error}") from None
+
+
+def contradictions(name: str, operand: Any) -> list[str]:
+    """Where the language model declared as `name` runs in another way than it was trained."""
+    folder = operand.adapter or operand.model
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return []
+    found = []
+    if operand.adapter and canonical(operand.model) != canonical(manifest.model):
+        found.append(f"`{name}`: {folder} was trained on top of {manifest.model}, not of {operand.model}")
+    if operand.adapter and operand.revision != manifest.revision:
+        found.append(
+            f"`{name}`: {folder} was trained on revision {manifest.revision or 'main'} of {manifest.model}, "
+            f"not on {operand.revision or 'main'}"
+        )
+    for field in ("system", "template"):
+        trained, given = getattr(manifest, field), getattr(operand, field)
+        if trained != given:
+            found.append(f"`{name}`: {folder} was trained with {field} {trained!r}, and runs with {given!r}")
+    return found
