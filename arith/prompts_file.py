@@ -1,14 +1,13 @@
 """Prompts from a file: `.jsonl` with an object a line, or `.txt` with a prompt a line."""
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from arith.characters import stray_surrogate
 from arith.errors import SpecError
+from arith.json_lines import strict_json, text_lines
 
 Prompt = str | Sequence[Mapping[str, str]] | Mapping[str, object]
 
@@ -54,7 +53,7 @@ def read_prompts(path: Path, *, completions: bool = False) -> list[PromptLine]:
         raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     lines = [
         _object_line(text, place, completions) if suffix == ".jsonl" else PromptLine(place, text)
-        for place, text in _lines(content, str(path))
+        for place, text in text_lines(content.split(b"\n"), str(path))
     ]
     if not lines:
         raise SpecError(f"{path}: holds no prompts")
@@ -64,39 +63,14 @@ def read_prompts(path: Path, *, completions: bool = False) -> list[PromptLine]:
 def read_piped_prompts(stream: TextIO) -> list[PromptLine]:
     """The prompts of standard input, one a line as in a `.txt` file. `SpecError` when there are none."""
     content = stream.buffer.read() if hasattr(stream, "buffer") else stream.read().encode()
-    lines = [PromptLine(place, text) for place, text in _lines(content, "standard input")]
+    lines = [PromptLine(place, text) for place, text in text_lines(content.split(b"\n"), "standard input")]
     if not lines:
         raise SpecError("no prompts came on standard input", "use --prompt TEXT or --prompts FILE")
     return lines
 
 
-def _lines(content: bytes, source: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        place = f"{source}:{number}"
-        try:
-            text = line.decode("utf-8").removesuffix("\r")
-        except UnicodeDecodeError as error:
-            raise SpecError(f"{place}: not UTF-8 text (byte {error.start} of the line)") from None
-        if text.strip():
-            yield place, text
-
-
 def _object_line(text: str, place: str, completions: bool) -> PromptLine:
-    try:
-        row = json.loads(
-            text, object_pairs_hook=_distinct, parse_constant=_no_number, parse_float=_finite_float
-        )
-        stray = stray_surrogate(json.dumps(row, ensure_ascii=False))
-    except json.JSONDecodeError as error:
-        raise SpecError(f"{place}: not JSON: {error.msg.lower()} (column {error.colno})") from None
-    except _Refused as refusal:
-        raise SpecError(f"{place}: {refusal}") from None
-    except ValueError:  # Python reads no whole numbers of more than some thousands of digits
-        raise SpecError(f"{place}: a number with too many digits") from None
-    except RecursionError:
-        raise SpecError(f"{place}: nested too deeply") from None
-    if stray is not None:
-        raise SpecError(f"{place}: the escape {stray} stands for no character")
+    row = strict_json(text, place)
     if not isinstance(row, dict):
         raise SpecError(f'{place}: a line must be an object such as {{"prompt": "..."}}')
     if "prompt" not in row:
@@ -113,27 +87,3 @@ def _object_line(text: str, place: str, completions: bool) -> PromptLine:
         if not isinstance(completion, str):
             raise SpecError(f"{place}: needs `completion`, the text to score")
     return PromptLine(place, prompt, row, name, completion)
-
-
-class _Refused(Exception):
-    """JSON that Python reads and this program doesn't; says why."""
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found: dict[str, object] = {}
-    for key, value in pairs:
-        if key in found:
-            raise _Refused(f"`{key}` stands twice")
-        found[key] = value
-    return found
-
-
-def _no_number(word: str) -> float:
-    raise _Refused(f"not JSON: {word} is no number")
-
-
-def _finite_float(digits: str) -> float:
-    number = float(digits)
-    if not math.isfinite(number):
-        raise _Refused(f"the number {digits} is too large")
-    return number

@@ -1,0 +1,1 @@
+"""Preference data: from files and the hub to token ids, as an operand reads its prompts."""

@@ -1,0 +1,1 @@
+"""The training loop: transformers' trainer, told what to do."""

@@ -1,0 +1,103 @@
+"""The arguments of transformers' trainer, from a recipe."""
+
+from dataclasses import fields
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from arith.errors import OptionError, SpecError
+from arith.operands.loading import resolve_device
+from grammar.errors import nearest
+from trainers.models.trainable import Precision
+from trainers.recipe import Recipe
+
+# Of a run; a shorter one would lose too much to a crash, and a longer one spend too much on disks.
+SAVES, EVALUATIONS, REPORTS = 0.1, 0.2, 0.02
+_OURS = {
+    "output_dir": "it is the recipe's `output`",
+    "bf16": "the operand's `dtype` is the training's",
+    "fp16": "the operand's `dtype` is the training's",
+    "max_length": "it belongs under `data`",
+    "beta": "it belongs under `objective`",
+    "resume_from_checkpoint": "an unfinished folder is resumed by itself",
+    "remove_unused_columns": "the columns are arith's own",
+    "label_names": "the columns are arith's own",
+    "train_sampling_strategy": "batches hold rows of similar lengths already",
+    "label_smoothing_factor": "the objective has `label_smoothing`",
+    "load_best_model_at_end": "the manifest names one run to its end; stop earlier with `max_steps`",
+}
+
+
+def training_arguments(recipe: Recipe) -> TrainingArguments:
+    """`transformers.TrainingArguments` of the recipe, which name the device.
+
+    Unless it says otherwise: reports, validations and checkpoints in even shares of the run, the newest
+    checkpoint alone kept, nothing reported elsewhere. Raises `SpecError`, which names the file, the line and
+    the key, for a name or a value that they don't take.
+    """
+    _check_names(recipe)
+    validates = recipe.data.validation is not None
+    settings: dict[str, Any] = {
+        "logging_steps": REPORTS,
+        "save_steps": SAVES,
+        "save_total_limit": 1,
+        "eval_steps": EVALUATIONS,
+        "eval_strategy": "steps" if validates else "no",
+        "report_to": "none",
+        # Without it accelerate sees no other processes on a machine without a GPU.
+        "use_cpu": resolve_device(None).type == "cpu",
+    }
+    settings |= recipe.training
+    if not validates and settings["eval_strategy"] != "no":
+        place = recipe.document.place(("training", "eval_strategy"))
+        raise SpecError(f"{place}: there is nothing to validate on", "name `data.validation`")
+    ours = {
+        "output_dir": str(recipe.output),
+        "eval_on_start": validates,  # on the very rows that are used afterwards
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,
+        "label_names": ["tokens"],
+        "disable_tqdm": True,
+    }
+    try:
+        arguments = TrainingArguments(**settings | ours)
+        arguments = _with_precision(recipe, arguments, settings | ours)
+    except (ValueError, TypeError, ImportError, OSError) as error:
+        place = recipe.document.place(("training",))
+        raise SpecError(f"{place}: training: {' '.join(str(error).split())}") from None
+    if arguments.n_gpu > 1:
+        raise OptionError(
+            f"{arguments.n_gpu} GPUs are seen by one process",
+            "accelerate launch -m trainers RECIPE.yaml starts one for each; or CUDA_VISIBLE_DEVICES=0",
+        )
+    return arguments
+
+
+def _with_precision(
+    recipe: Recipe, arguments: TrainingArguments, settings: dict[str, Any]
+) -> TrainingArguments:
+    """The same with autocast to the operand's dtype, which is known once the device is."""
+    device = arguments.device
+    dtype = precision(recipe, device).dtype
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
+    if name is None:
+        return arguments
+    return TrainingArguments(**settings | {name: True})
+
+
+def precision(recipe: Recipe, device: torch.device) -> Precision:
+    """The dtypes of the run."""
+    return Precision.of(recipe.operand, device, full=recipe.adapter is None)
+
+
+def _check_names(recipe: Recipe) -> None:
+    known = [field.name for field in fields(TrainingArguments) if field.init]
+    for name in recipe.training:
+        place = recipe.document.place(("training", name))
+        if name in _OURS:
+            raise SpecError(f"{place}: `training.{name}` isn't yours to set here: {_OURS[name]}")
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean `{close}`?" if close else "the names are those of transformers"
+            raise SpecError(f"{place}: unknown key `training.{name}`", hint)

@@ -1,0 +1,73 @@
+"""A recipe, its data and a model put together into a trainer."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from transformers import PrinterCallback, TrainingArguments
+
+from trainers.data.load import Data
+from trainers.loop.arguments import precision
+from trainers.loop.trainer import ObjectiveTrainer
+from trainers.models.trainable import load_trainable
+from trainers.output.progress import Say
+from trainers.recipe import Recipe
+from trainers.scoring.scorer import Scorer, make_scorer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TRIAL_ROWS = 8
+
+
+def make_trainer(
+    recipe: Recipe,
+    arguments: TrainingArguments,
+    data: Data,
+    tokenizer: "PreTrainedTokenizerBase",
+    say: Say,
+) -> ObjectiveTrainer:
+    """The trainer with its model loaded and its rows numbered; `say` hears what will be slower, and why.
+
+    Raises `OperandError` for a model that can't be loaded or trained.
+    """
+    rewards, divided = recipe.objective.rewards_texts, sharded(arguments)
+    model = load_trainable(
+        recipe.operand,
+        recipe.adapter,
+        precision(recipe, arguments.device),
+        None if divided else arguments.device,
+        rewards=rewards,
+        attention=recipe.attention,
+        seed=arguments.seed,
+    )
+    base: Any = model if recipe.adapter is None else model.get_base_model()
+    train = _numbered(data.train)
+    validation = None if data.validation is None else _numbered(data.validation)
+    if divided:  # before it is wrapped the model can't run, so nothing can be tried out
+        scorer = Scorer(base, rewards=rewards, shared=False, chunked=False)
+    else:
+        trial = [train[number] for number in range(min(len(train), TRIAL_ROWS))]
+        scorer, slower = make_scorer(base, trial, max(train["length"]), rewards=rewards)
+        if slower is not None:
+            say(f"note: {slower}")
+    trainer = ObjectiveTrainer(
+        objective=recipe.objective,
+        scorer=scorer,
+        model=model,
+        args=arguments,
+        train_dataset=train,
+        eval_dataset=validation,
+        processing_class=tokenizer if recipe.adapter is None else None,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _numbered(rows: Any) -> Any:
+    return rows.add_column("index", list(range(len(rows))))
+
+
+def sharded(arguments: TrainingArguments) -> bool:
+    """Whether the weights are divided over processes: by DeepSpeed, or by FSDP."""
+    launched = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
+    return bool(arguments.deepspeed or arguments.fsdp or any(os.environ.get(n) == "true" for n in launched))

@@ -1,0 +1,203 @@
+"""transformers' trainer with the objectives of this package: one loop for all of them."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from arith.errors import ArithError
+from trainers.loop.figures import means, row_figures
+from trainers.objectives.objective import Objective, Scores
+from trainers.scoring.batches import PAD, Batch
+from trainers.scoring.sampler import LengthBuckets
+from trainers.scoring.scorer import Scorer
+
+REFERENCE = ("chosen_reference", "rejected_reference")
+"""Columns of the reference's log-probabilities, where they are kept with the data."""
+_SHOWN_PLACES = 8
+
+
+class TrainingError(ArithError):
+    """Training can't go on: the loss of a batch is no number."""
+
+
+class ObjectiveTrainer(Trainer):
+    """Trains by an objective.
+
+    The loss of an optimiser step is the weighted mean over all its rows, however many processes and slices
+    these came in. The datasets have the columns of `trainers.data`, and `index`.
+    """
+
+    def __init__(self, *, objective: Objective, scorer: Scorer, **settings: Any):
+        super().__init__(data_collator=self._collate, compute_metrics=self._metrics, **settings)
+        self.loss_is_scaled_for_ga = True
+        self._objective = objective
+        self._scorer = scorer
+        self._sampler: LengthBuckets | None = None
+        self._noted: list[tuple[dict[str, Tensor], Tensor]] = []
+        self._tokens = 0
+        self._seconds = 0.0
+        self.add_callback(_Epochs(self))
+
+    def _collate(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        batch = self._scorer.collate(rows)
+        if REFERENCE[0] in rows[0]:
+            batch["reference"] = torch.tensor([[row[name] for name in REFERENCE] for row in rows])
+        return batch
+
+    # ---- the order of rows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        args: TrainingArguments = self.args
+        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        seed = args.seed if args.data_seed is None else args.data_seed
+        lengths = cast(Any, self.train_dataset)["length"]
+        self._sampler = LengthBuckets(lengths, rows, seed)
+        return self._sampler
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """The longest first: if memory runs out, it does so at once."""
+        lengths = torch.tensor(eval_dataset["length"])
+        return lengths.argsort(descending=True, stable=True).tolist()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells the sampler, which is wrapped in several layers when a run is gone on with."""
+        if self._sampler is not None:
+            self._sampler.set_epoch(epoch)
+
+    # ---- scores and losses
+
+    def scores(self, forward: Any, batch: Batch) -> Scores:
+        """The scores of the batch's answers. `forward`: the model as it is wrapped for training."""
+        values = self._scorer(forward, batch)
+        reference = batch.get("reference")
+        if self._objective.reference and reference is None:
+            reference = self._without_adapter(forward, batch)
+        return Scores(values, batch["tokens"], reference)
+
+    def _without_adapter(self, forward: Any, batch: Batch) -> Tensor:
+        """What the model says with its adapter switched off, and nothing dropped out."""
+        adapted: Any = self.accelerator.unwrap_model(forward)
+        training = adapted.training
+        adapted.eval()
+        with torch.no_grad(), adapted.disable_adapter():
+            found = self._scorer(forward, batch)
+        adapted.train(training)
+        return found
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], Tensor | None]:
+        """The batches of an optimiser step, and the sum of their rows' weights over all processes."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        weights = [self._objective.weights(batch["tokens"]).sum() for batch in batches]
+        total = torch.stack(weights).sum().to(device) if weights else None
+        if total is not None and self.args.world_size > 1:
+            total = cast(Tensor, self.accelerator.gather(total[None])).sum()
+        return batches, total
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        scores = self.scores(model, inputs)
+        figures = row_figures(self._objective, scores)
+        weights = self._objective.weights(scores.tokens)
+        self._refuse_non_finite(figures["loss"], inputs)
+        total = weights.sum() if num_items_in_batch is None else num_items_in_batch
+        # Gradients are averaged over processes, and the total is over all of them.
+        loss = (figures["loss"] * weights).sum() / total * self.args.world_size
+        self._noted.append(({name: values.detach() for name, values in figures.items()}, weights))
+        return (loss, figures) if return_outputs else loss
+
+    def _refuse_non_finite(self, losses: Tensor, batch: Batch) -> None:
+        if bool(losses.isfinite().all()):
+            return
+        rows = batch["index"].tolist()
+        bad = [row for row, good in zip(rows, losses.isfinite().tolist(), strict=True) if not good]
+        places = cast(Any, self.train_dataset)[bad[:_SHOWN_PLACES]]["place"]
+        step = self.state.global_step + 1
+        raise TrainingError(
+            f"the loss is no number at step {step}, in the batch with {', '.join(places)}",
+            "a lower learning_rate, a smaller max_grad_norm or dtype float32 may help; the last checkpoint "
+            "is whole",
+        )
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        start = time.perf_counter()
+        self._tokens += int((inputs["segments"] != PAD).sum())
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._seconds += time.perf_counter() - start
+        return loss
+
+    def prediction_step(
+        self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[None, Tensor, Tensor]:
+        """For each row its index, its figures and its scores, and as labels its weight."""
+        inputs = cast(Batch, self._prepare_inputs(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            scores = self.scores(model, inputs)
+        figures = row_figures(self._objective, scores)
+        columns = [inputs["index"], *figures.values(), *scores.values.unbind(dim=1)]
+        weights = self._objective.weights(scores.tokens)
+        return None, torch.stack([column.float() for column in columns], dim=1), weights
+
+    # ---- figures
+
+    def _names(self) -> list[str]:
+        sides = 2 if self._objective.pairs else 1
+        zeros = torch.zeros(1, sides)
+        return list(row_figures(self._objective, Scores(zeros, zeros + 1, zeros)))
+
+    def _metrics(self, found: Any) -> dict[str, float]:
+        values, weights = torch.as_tensor(found.predictions), torch.as_tensor(found.label_ids)
+        columns = values[:, 1:].unbind(dim=1)
+        return means(dict(zip(self._names(), columns, strict=False)), weights)
+
+    def answer_scores(self, dataset: Any) -> Tensor:
+        """The scores of all answers of a dataset by the model as it is, `[rows, sides]`, in its order."""
+        values = torch.as_tensor(self.predict(dataset).predictions)
+        sides = 2 if self._objective.pairs else 1
+        ordered = torch.empty(len(dataset), sides)
+        ordered[values[:, 0].long()] = values[:, -sides:].float()
+        return ordered
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._noted:
+            logs |= self._training_figures()
+        super().log(logs, start_time)
+
+    def _training_figures(self) -> dict[str, float]:
+        """The figures since the last report, over all processes."""
+        names = list(self._noted[0][0])
+        columns = [torch.cat([figures[name] for figures, _ in self._noted]) for name in names]
+        weights = torch.cat([weights for _, weights in self._noted])
+        sums = torch.stack([column.float().sum() for column in columns[1:]])
+        counts = torch.tensor([len(weights), self._tokens], dtype=torch.float32, device=weights.device)
+        summed = torch.cat([sums, counts])
+        if self.args.world_size > 1:
+            summed = cast(Tensor, self.accelerator.reduce(summed))
+        rows, tokens = summed[-2].item(), summed[-1].item()
+        found = {name: (value / rows).item() for name, value in zip(names[1:], summed[:-2], strict=True)}
+        found["tokens_per_second"] = tokens / max(self._seconds, 1e-9)
+        found["rows_per_second"] = rows / max(self._seconds, 1e-9)
+        self._noted.clear()
+        self._tokens, self._seconds = 0, 0.0
+        return found
+
+
+class _Epochs(TrainerCallback):
+    """Tells the trainer's sampler which epoch begins."""
+
+    def __init__(self, trainer: ObjectiveTrainer):
+        self._trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.begin_epoch(int((state.epoch or 0) + 1e-6))

@@ -1,0 +1,133 @@
+"""The folder of a training run: begun, gone on with, or finished."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from arith.errors import SpecError
+from arith.operands.manifest import MANIFEST_NAME
+from arith.validation import shown
+from arith.yaml_document import read_yaml
+from trainers.recipe import Recipe
+
+RECIPE_NAME = "recipe.yaml"
+DATA_NAME = "data.json"
+_LOCK_NAME = ".lock"
+_CHECKPOINT = "checkpoint-"
+_STATE_NAME = "trainer_state.json"  # which transformers writes last into a checkpoint
+
+
+class OutputFolder:
+    """The output folder of a recipe, which belongs to this process until it is closed.
+
+    A folder that isn't there, or is empty, is begun; an unfinished one of the same recipe is gone on with.
+    Raises `SpecError` for a finished one, for one of another recipe (with the difference), for one that
+    holds other things, for one that another process is writing, and for one that can't be written.
+    """
+
+    def __init__(self, recipe: Recipe):
+        self.path = recipe.output
+        self._recipe = recipe
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / _LOCK_NAME)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise SpecError(f"{self.path}: another process is training into it") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise SpecError(f"{self.path}: can't be written: {reason}") from None
+        try:
+            self._check()
+        except SpecError:
+            self.close()
+            raise
+        self.checkpoint = self._last_checkpoint()
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        self._lock.release()
+
+    def _check(self) -> None:
+        other = [file.name for file in self.path.iterdir() if file.name != _LOCK_NAME]
+        if not other:
+            return
+        if RECIPE_NAME not in other:
+            raise SpecError(f"{self.path}: the folder holds other things ({sorted(other)[0]} …)", _ANOTHER)
+        there = read_yaml(self.path / RECIPE_NAME).data
+        before = {**there, "output": None} if isinstance(there, dict) else {}
+        differences = list(_differences(before, {**self._recipe.dump(), "output": None}))
+        if differences:
+            listed = "\n  ".join(differences)
+            raise SpecError(f"{self.path}: was begun by another recipe:\n  {listed}", _ANOTHER)
+        if MANIFEST_NAME in other:
+            raise SpecError(f"{self.path}: this recipe is finished", _ANOTHER)
+
+    def _last_checkpoint(self) -> Path | None:
+        """The newest whole checkpoint; those that were cut off in the middle are removed."""
+        found = sorted(self.path.glob(f"{_CHECKPOINT}*"), key=_step, reverse=True)
+        for checkpoint in found:
+            try:
+                json.loads((checkpoint / _STATE_NAME).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                shutil.rmtree(checkpoint)
+            else:
+                return checkpoint
+        return None
+
+    def begin(self, rows: Iterable[Mapping[str, Any]], report: str) -> None:
+        """Notes what is trained, and on what. Raises `SpecError` where a run that is gone on with began on
+        other rows: their order would be another."""
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps([row.get(name) for name in _IDS]).encode())
+        facts = {"digest": digest.hexdigest(), "report": report.splitlines()}
+        path = self.path / DATA_NAME
+        if self.checkpoint is not None and path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if before["digest"] != facts["digest"]:
+                there = "\n  ".join(before["report"])
+                raise SpecError(f"{self.path}: was begun with other data:\n  {there}", _ANOTHER)
+        self._write(RECIPE_NAME, self._recipe.text())
+        self._write(DATA_NAME, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+    def finish(self) -> None:
+        """Removes what only serves to go on."""
+        for checkpoint in self.path.glob(f"{_CHECKPOINT}*"):
+            shutil.rmtree(checkpoint)
+
+    def _write(self, name: str, text: str) -> None:
+        part = self.path / f"{name}.part"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, self.path / name)
+
+
+_IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
+_ANOTHER = "name another `output`, or remove the folder"
+
+
+def _step(checkpoint: Path) -> int:
+    number = checkpoint.name.removeprefix(_CHECKPOINT)
+    return int(number) if number.isdigit() else -1
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], around: str = "") -> Iterator[str]:
+    """Each value that differs, as `key: before -> now`."""
+    for key in dict.fromkeys((*before, *now)):
+        old, new = before.get(key), now.get(key)
+        if old == new:
+            continue
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from _differences(old, new, f"{around}{key}.")
+        else:
+            yield f"{around}{key}: {_value(old)} -> {_value(new)}"
+
+
+def _value(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else shown(value)

@@ -1,0 +1,161 @@
+"""A training run: from a recipe to a folder which formulas name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainingArguments
+
+from arith.operands.loading import context_window, end_ids, load_config
+from arith.operands.locate import canonical
+from arith.operands.manifest import Manifest
+from arith.operands.prompts import turn_end
+from arith.operands.quiet import quiet
+from arith.operands.tokenizers import load_tokenizer
+from trainers.data.load import Data, load_data
+from trainers.loop.arguments import precision, training_arguments
+from trainers.loop.assembly import make_trainer, sharded
+from trainers.loop.processes import by_the_first
+from trainers.loop.reference import REFERENCE_NAME, add_reference
+from trainers.loop.trainer import ObjectiveTrainer
+from trainers.output.folder import OutputFolder
+from trainers.output.metrics import MetricsFile, Report, read_metrics
+from trainers.output.progress import Progress, Say
+from trainers.output.report import CURVE_NAME, draw_curve, operand_line, table
+from trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its folder, its reports, and how it is told and used; `first`: by this process."""
+
+    first: bool
+    folder: Path
+    reports: list[Report]
+    table: str
+    operand: str
+
+
+def train(recipe: Recipe, say: Say = lambda _: None) -> Trained:
+    """Train what the recipe says, or go on where a run of it was cut off.
+
+    say: hears how it goes, line by line. Raises `SpecError` for a recipe, data or folder that can't be used,
+    `OperandError` for a model that can't be trained, and `TrainingError` where the loss is no number.
+    """
+    arguments = training_arguments(recipe)
+    if arguments.process_index:
+        say = _nobody
+    with _folder(recipe, arguments) as (folder, checkpoint):
+        tokenizer = load_tokenizer(recipe.operand)
+        data = _data(recipe, tokenizer, arguments.seed)
+        say(str(data.report))
+        with quiet():
+            trainer = make_trainer(recipe, arguments, data, tokenizer, say)
+            by_the_first(arguments.process_index, lambda: _begin(folder, data))
+            if recipe.objective.reference and recipe.adapter is None:
+                add_reference(trainer, recipe.output)
+            step = _step(checkpoint)
+            if checkpoint is not None:
+                arguments.eval_on_start = False
+                say(f"going on behind step {step}")
+            if not arguments.process_index:
+                trainer.add_callback(MetricsFile(recipe.output, step))
+            trainer.add_callback(Progress(say))
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            _save(trainer, recipe, arguments, tokenizer)
+        reports = read_metrics(recipe.output)
+        if folder is not None:
+            draw_curve(reports, recipe.output / CURVE_NAME)
+            _manifest(recipe).write(recipe.output)
+            folder.finish()
+        rewards = recipe.objective.rewards_texts
+        operand = operand_line(recipe.output, adapter=recipe.adapter is not None, reward=rewards)
+        held = 0 if data.validation is None else len(data.validation)
+        return Trained(folder is not None, recipe.output, reports, table(reports, held), operand)
+
+
+def _nobody(_: str) -> None:
+    """Hears nothing."""
+
+
+@contextmanager
+def _folder(
+    recipe: Recipe, arguments: TrainingArguments
+) -> Iterator[tuple[OutputFolder | None, Path | None]]:
+    """The folder, of the first process only, and the checkpoint to go on from."""
+    opened: list[OutputFolder] = []
+
+    def open_folder() -> Path | None:
+        opened.append(OutputFolder(recipe))
+        return opened[0].checkpoint
+
+    try:
+        checkpoint = by_the_first(arguments.process_index, open_folder)
+        yield (opened[0] if opened else None), checkpoint
+    finally:
+        for folder in opened:
+            folder.close()
+
+
+def _data(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", seed: int) -> Data:
+    objective, operand = recipe.objective, recipe.operand
+    # A reward model reads answers that go on, as a guide shows them to it: no token ends them.
+    end_id = None if objective.rewards_texts else turn_end(operand, tokenizer, end_ids(operand))
+    return load_data(
+        recipe.data,
+        recipe.folder,
+        operand,
+        tokenizer,
+        end_id=end_id,
+        window=context_window(load_config(operand.weights)),
+        pairs=objective.pairs,
+        seed=seed,
+    )
+
+
+def _begin(folder: OutputFolder | None, data: Data) -> None:
+    assert folder is not None
+    folder.begin(data.train, str(data.report))
+
+
+def _step(checkpoint: Path | None) -> int:
+    return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
+
+
+def _save(
+    trainer: ObjectiveTrainer,
+    recipe: Recipe,
+    arguments: TrainingArguments,
+    tokenizer: "PreTrainedTokenizerBase",
+) -> None:
+    """Writes the adapter, or the whole model with its tokenizer, in the operand's dtype."""
+    model: Any = trainer.model
+    if recipe.objective.rewards_texts and recipe.adapter is not None:
+        trainer.model = model = model.merge_and_unload()
+        trainer.processing_class = tokenizer
+    if recipe.adapter is None and not sharded(arguments):
+        model.to(precision(recipe, arguments.device).dtype)
+    model.config.use_cache = True
+    trainer.save_model(str(recipe.output))
+    if not arguments.process_index:
+        (recipe.output / "training_args.bin").unlink(missing_ok=True)  # the recipe says it in words
+        (recipe.output / REFERENCE_NAME).unlink(missing_ok=True)
+
+
+def _manifest(recipe: Recipe) -> Manifest:
+    operand = recipe.operand
+    whole = "reward_model" if recipe.objective.rewards_texts else "model"
+    adapter = recipe.adapter is not None and not recipe.objective.rewards_texts
+    return Manifest(
+        kind="adapter" if adapter else whole,
+        model=canonical(operand.model),
+        revision=operand.revision,
+        system=operand.system,
+        template=operand.template,
+        objective=recipe.objective.model_dump(mode="json"),
+    )

@@ -1,0 +1,1 @@
+"""From encoded rows to the scores of their answers, with gradients."""
