@@ -16,12 +16,16 @@ Kinds = Collection[str]
 
 
 def refusal(
-    invalid: ValidationError, document: YamlDocument, kinds: Kinds, known: Callable[[Key], Iterable[str]]
+    invalid: ValidationError,
+    document: YamlDocument,
+    kinds: Kinds,
+    known: Callable[[Key], Iterable[str]],
+    around: Key = (),
 ) -> SpecError:
     """The first of the errors in the document, in its words. `known` tells which keys there are beside a key,
-    given by pydantic's location of it."""
-    first = min(invalid.errors(), key=lambda error: document.lines.get(_key(error, kinds), 0))
-    key = _key(first, kinds)
+    given by pydantic's location of it; `around` is the place of what was validated."""
+    first = min(invalid.errors(), key=lambda error: document.lines.get((*around, *_key(error, kinds)), 0))
+    key = _key(first, kinds) if not around else around
     message, hint = _explained(first, key, kinds, known)
     return SpecError(f"{document.place(key)}: {message}", hint)
 

@@ -49,9 +49,10 @@ class Recipe:
         folder = Path(path).resolve().parent
 
         def located(value: str, *key: str) -> str:
-            return seen_from(Path.cwd() if key in here else folder, value)
+            seen = Path.cwd() if key in here else folder
+            file = key == ("output",) or (key[0] == "data" and is_data_file(value))
+            return os.path.abspath(seen / Path(value).expanduser()) if file else seen_from(seen, value)
 
-        base = Path.cwd() if ("output",) in here else folder
         return cls(
             document=document,
             objective=cast(Objective, file.objective),
@@ -60,7 +61,7 @@ class Recipe:
             data=_data(file.data, located),
             training=file.training,
             attention=file.attention,
-            output=Path(os.path.abspath(base / Path(file.output).expanduser())),
+            output=Path(located(file.output, "output")),
         )
 
     @property
@@ -111,7 +112,7 @@ def _data(keys: DataKeys, located: Any) -> DataKeys:
     for name in ("train", "validation"):
         value = getattr(keys, name)
         if isinstance(value, DataSet):
-            path = located(f"./{value.path}" if is_data_file(value.path) else value.path, "data", name)
+            path = located(value.path, "data", name)
             changed[name] = value.model_copy(update={"path": path})
     return keys.model_copy(update=changed)
 

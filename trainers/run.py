@@ -52,7 +52,7 @@ def train(recipe: Recipe, say: Say = lambda _: None) -> Trained:
         say = _nobody
     with _folder(recipe, arguments) as (folder, checkpoint):
         tokenizer = load_tokenizer(recipe.operand)
-        data = _data(recipe, tokenizer, arguments.seed)
+        data = recipe_data(recipe, tokenizer, arguments.seed)
         say(str(data.report))
         with quiet():
             trainer = make_trainer(recipe, arguments, data, tokenizer, say)
@@ -102,7 +102,7 @@ def _folder(
             folder.close()
 
 
-def _data(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", seed: int) -> Data:
+def recipe_data(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", seed: int) -> Data:
     objective, operand = recipe.objective, recipe.operand
     # A reward model reads answers that go on, as a guide shows them to it: no token ends them.
     end_id = None if objective.rewards_texts else turn_end(operand, tokenizer, end_ids(operand))

@@ -18,7 +18,7 @@ from tests.trainers.conftest import PAIRS
 from trainers import Recipe
 from trainers.loop.arguments import training_arguments
 from trainers.loop.assembly import make_trainer
-from trainers.run import _data
+from trainers.run import recipe_data
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -34,7 +34,7 @@ def made(recipe: Recipe) -> Any:
     tokenizer = load_tokenizer(recipe.operand)
     arguments = training_arguments(recipe)
     with quiet():
-        return make_trainer(recipe, arguments, _data(recipe, tokenizer, 0), tokenizer, print)
+        return make_trainer(recipe, arguments, recipe_data(recipe, tokenizer, 0), tokenizer, print)
 
 
 def change_adapter(model: Any) -> None:

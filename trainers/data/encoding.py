@@ -112,10 +112,8 @@ class Encoder:
             raise SkippedRow("an answer has no tokens")
         kept, answers, cuts = truncated(prompt, answers, self.end_id, self.limits)
         if self.pairs and answers[0] == answers[1]:
-            equal = (
-                "the two answers are equal after truncation" if cuts else "the two answers have equal tokens"
-            )
-            raise SkippedRow(equal)
+            how = "are equal after truncation" if ANSWER_CUT in cuts else "have equal tokens"
+            raise SkippedRow(f"the two answers {how}")
         digest = hashlib.blake2b(array("q", prompt).tobytes(), digest_size=16).digest()
         return Encoded(EncodedPair(kept, answers[0], answers[1] if self.pairs else None), cuts, digest)
 

@@ -60,7 +60,7 @@ def _data_set_rows(data: DataSet, path: str, split: str, *, local: bool) -> Iter
             path, data.name, data_dir=data.data_dir, split=split, revision=data.revision
         )
     except (DatasetsError, OSError, ValueError, LookupError, TypeError, RuntimeError, ImportError) as error:
-        if absent:
+        if absent and isinstance(error, ConnectionError):
             message = f"{name}: there is no such file here, and the hub's cache on this machine hasn't got it"
             raise SpecError(message, "HF_HUB_OFFLINE forbids asking the hub") from None
         reason: BaseException = error

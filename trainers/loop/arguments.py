@@ -1,17 +1,20 @@
 """The arguments of transformers' trainer, from a recipe."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
 from arith.errors import OptionError, SpecError
 from arith.operands.loading import resolve_device
+from arith.validation import refusal
 from grammar.errors import nearest
 from trainers.models.trainable import Precision
 from trainers.recipe import Recipe
 
+_PLAIN = {int, float, bool, str, type(None)}
 # Of a run; a shorter one would lose too much to a crash, and a longer one spend too much on disks.
 SAVES, EVALUATIONS, REPORTS = 0.1, 0.2, 0.02
 _OURS = {
@@ -36,7 +39,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     checkpoint alone kept, nothing reported elsewhere. Raises `SpecError`, which names the file, the line and
     the key, for a name or a value that they don't take.
     """
-    _check_names(recipe)
+    _check(recipe)
     validates = recipe.data.validation is not None
     settings: dict[str, Any] = {
         "logging_steps": REPORTS,
@@ -91,7 +94,10 @@ def precision(recipe: Recipe, device: torch.device) -> Precision:
     return Precision.of(recipe.operand, device, full=recipe.adapter is None)
 
 
-def _check_names(recipe: Recipe) -> None:
+def _check(recipe: Recipe) -> None:
+    """Raises `SpecError` for an argument that isn't one, and for a value of another type: transformers looks
+    at few of them."""
+    kinds = get_type_hints(TrainingArguments)
     known = [field.name for field in fields(TrainingArguments) if field.init]
     for name in recipe.training:
         place = recipe.document.place(("training", name))
@@ -101,3 +107,9 @@ def _check_names(recipe: Recipe) -> None:
             close = nearest(name, known)
             hint = f"did you mean `{close}`?" if close else "the names are those of transformers"
             raise SpecError(f"{place}: unknown key `training.{name}`", hint)
+        kind = kinds[name]
+        if kind in _PLAIN or set(get_args(kind)) <= _PLAIN:
+            try:
+                TypeAdapter(kind).validate_python(recipe.training[name], strict=True)
+            except ValidationError as invalid:
+                raise refusal(invalid, recipe.document, (), list, around=("training", name)) from None

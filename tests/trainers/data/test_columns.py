@@ -17,8 +17,11 @@ def test_columns_take_the_names_that_the_file_gives_them() -> None:
 def test_a_column_that_another_name_stands_for_is_not_read_under_its_own() -> None:
     reader = RowReader("safe_rlhf_helpful", {"prompt": "question"}, True)
     row = {"prompt": "p", "response_0": "a", "response_1": "b", "better_response_id": 0}
-    with pytest.raises(SpecError, match=r"f:1: source safe_rlhf_helpful needs the column `question`"):
+    with pytest.raises(
+        SpecError, match=r"f:1: source safe_rlhf_helpful needs the column `question`"
+    ) as error:
         reader.example("f:1", row)
+    assert (error.value.hint or "").endswith("; `data.columns` gives other names: {prompt: NAME}")
 
 
 def test_a_name_that_the_source_has_not_is_refused() -> None:

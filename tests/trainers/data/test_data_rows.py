@@ -86,7 +86,10 @@ def test_a_folder_is_read_as_a_data_set(tmp_path: Path, cache: None) -> None:
 
 def test_a_folder_that_holds_no_data_is_one_error(tmp_path: Path, cache: None) -> None:
     (tmp_path / "set").mkdir()
-    with pytest.raises(SpecError, match=r"set \[train\]: can't be loaded: "):
+    with pytest.raises(SpecError, match=r"set \[train\]: can't be loaded: .*doesn't contain any data files"):
+        read(DataSet(path="set"), tmp_path)
+    (tmp_path / "set" / "train.jsonl").write_text("{]")
+    with pytest.raises(SpecError, match=r"set \[train\]: can't be loaded: JSON parse error"):
         read(DataSet(path="set"), tmp_path)
 
 

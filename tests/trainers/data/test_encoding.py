@@ -1,9 +1,11 @@
 """Examples as token ids, compared with ids written out by hand (token n below 256 is byte n)."""
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from tokenizers.normalizers import Lowercase
 
 from arith.errors import OperandError
 from arith.operands import LLM
@@ -76,6 +78,14 @@ def test_answers_equal_after_truncation_are_skipped(encoder: Encoder) -> None:
     assert encoded.pair.rejected_ids == [*b"same", SPACE_T, *b"w"]
 
 
+def test_answers_that_the_tokenizer_does_not_tell_apart_are_skipped(encoder: Encoder, tokenizer: Any) -> None:
+    lower_casing = copy.deepcopy(tokenizer)
+    lower_casing.backend_tokenizer.normalizer = Lowercase()
+    blind = replace(encoder, tokenizer=lower_casing, limits=Limits(None, 1))
+    with pytest.raises(SkippedRow, match="have equal tokens"):
+        blind.encode(replace(EXAMPLE, chosen="Yes", rejected="yes"))
+
+
 def test_a_refused_prompt_is_skipped_with_the_reason(encoder: Encoder) -> None:
     chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     for prompt in ([], chat, [{"role": "tool", "content": "x"}]):
@@ -88,8 +98,6 @@ def test_a_refused_prompt_is_skipped_with_the_reason(encoder: Encoder) -> None:
 def test_an_operand_without_a_chat_template_is_no_matter_of_the_row(
     encoder: Encoder, tokenizer: Any, tiny_llama: str
 ) -> None:
-    import copy
-
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
     with pytest.raises(OperandError, match="no chat template"):

@@ -73,6 +73,7 @@ def test_no_row_exceeds_the_limits_and_nothing_becomes_empty(
 def test_limits_default_to_the_context_window_and_do_not_exceed_it() -> None:
     assert Limits.of(None, None, 512) == Limits(512, 512)
     assert Limits.of(100, 50, 512) == Limits(100, 50)
+    assert Limits.of(512, 512, 512) == Limits(512, 512)
     assert Limits.of(4096, None, None) == Limits(4096, None)
     with pytest.raises(SpecError, match=r"`data.max_length` is 513, but the model's context window has 512"):
         Limits.of(513, None, 512)

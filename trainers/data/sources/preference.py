@@ -63,7 +63,7 @@ def common_prompt(chosen: str, rejected: str) -> tuple[str, str, str]:
     if cut and chosen[cut - 1] == " ":
         cut -= 1
     if not chosen[:cut].strip():
-        raise SkippedRow("no `prompt`, and the two sides have no beginning in common")
+        raise SkippedRow("no column `prompt`, and the two sides have no beginning in common")
     return chosen[:cut], chosen[cut:], rejected[cut:]
 
 
