@@ -25,7 +25,7 @@ def refusal(
     """The first of the errors in the document, in its words. `known` tells which keys there are beside a key,
     given by pydantic's location of it; `around` is the place of what was validated."""
     first = min(invalid.errors(), key=lambda error: document.lines.get((*around, *_key(error, kinds)), 0))
-    key = _key(first, kinds) if not around else around
+    key = (*around, *_key(first, kinds))
     message, hint = _explained(first, key, kinds, known)
     return SpecError(f"{document.place(key)}: {message}", hint)
 

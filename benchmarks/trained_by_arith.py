@@ -19,7 +19,8 @@ class ByArith:
         arguments = training_arguments(loaded)
         data = recipe_data(loaded, tokenizer, arguments.seed)
         self._trainer: Any = make_trainer(loaded, arguments, data, tokenizer, print)
-        self._trainer.train_dataset = self._trainer.train_dataset.select(range(rows))
+        whole: Any = self._trainer.train_dataset
+        self._trainer.train_dataset = whole.select(range(rows))
 
     def loss(self, rows: int) -> float:
         """Of the first rows, with the weights as they are."""

@@ -112,4 +112,4 @@ def _check(recipe: Recipe) -> None:
             try:
                 TypeAdapter(kind).validate_python(recipe.training[name], strict=True)
             except ValidationError as invalid:
-                raise refusal(invalid, recipe.document, (), list, around=("training", name)) from None
+                raise refusal(invalid, recipe.document, (), lambda _: (), around=("training", name)) from None
