@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -30,6 +30,7 @@ class ResultsFile:
     resume: keep the rows of an earlier run (`done` has their keys); an unfinished last line is cut off, once
         there is a row to write.
     overwrite: drop what the file holds, once there is the first row to write.
+    key: tells rows apart.
 
     Until it is closed it belongs to this process: a lock lies beside it, which ends with the process.
 
@@ -38,12 +39,21 @@ class ResultsFile:
     `OptionError` when both options are given.
     """
 
-    def __init__(self, path: Path, *, run: str, resume: bool = False, overwrite: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        *,
+        run: str,
+        resume: bool = False,
+        overwrite: bool = False,
+        key: Callable[[Row], str] = row_key,
+    ):
         if resume and overwrite:
             raise OptionError("--resume keeps the rows that are there and --overwrite drops them: give one")
-        _check_writable(path)
+        check_writable(path)
         self.path = path
         self.run = run
+        self.key = key
         self.done: set[str] = set()
         self._lock = _locked(path)
         self._stream: IO[bytes] | None = None
@@ -68,12 +78,12 @@ class ResultsFile:
             raise self._failed("read", error) from None
         *whole, tail = content.split(b"\n")
         for number, line in enumerate(whole, start=1):
-            self.done.add(self._key(line, number))
+            self.done.add(self._key_on_disk(line, number))
         if tail and (not _may_begin_row(tail) or _json(tail) is not None):
-            self._key(tail, len(whole) + 1)  # a row that lacks its end of line only is run again
+            self._key_on_disk(tail, len(whole) + 1)  # a row that lacks its end of line only is run again
         self._whole = len(content) - len(tail)
 
-    def _key(self, line: bytes, number: int) -> str:
+    def _key_on_disk(self, line: bytes, number: int) -> str:
         """The key of a row on disk. Raises `SpecError` for a line that isn't one of this run."""
         row = _json(line)
         place = f"{self.path}:{number}"
@@ -82,7 +92,7 @@ class ResultsFile:
         if row.get("run") != self.run:
             message = f"{place}: the row comes from another formula, other operands or other options"
             raise SpecError(message, "--overwrite starts anew; or name another file")
-        return row_key(row)
+        return self.key(row)
 
     def __enter__(self) -> Self:
         return self
@@ -105,17 +115,25 @@ class ResultsFile:
     def append(self, row: Row) -> None:
         """Write one row and hand it to the system at once: it outlives this process however that ends."""
         line = json.dumps({**row, "run": self.run}, ensure_ascii=False, allow_nan=False)
+        stream = self.begin()
+        rest = memoryview(line.encode("utf-8") + b"\n")
         try:
-            if self._stream is None:
-                self._stream = self._opened()
-            rest = memoryview(line.encode("utf-8") + b"\n")
             while rest:
-                rest = rest[self._stream.write(rest) :]
-        except FileExistsError:
-            raise self._exists_already() from None
+                rest = rest[stream.write(rest) :]
         except OSError as error:
             raise self._failed("written", error) from None
-        self.done.add(row_key(row))
+        self.done.add(self.key(row))
+
+    def begin(self) -> IO[bytes]:
+        """The file, there from now on, without what is to be dropped of it. `append` begins by itself."""
+        if self._stream is None:
+            try:
+                self._stream = self._opened()
+            except FileExistsError:
+                raise self._exists_already() from None
+            except OSError as error:
+                raise self._failed("written", error) from None
+        return self._stream
 
     def _opened(self) -> IO[bytes]:
         """The file, without a buffer: what a full disk doesn't take is not tried again at the end."""
@@ -164,7 +182,8 @@ def _locked(path: Path) -> BaseFileLock | None:
     return lock
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Raises `SpecError` where no file can be written."""
     if os.path.isdir(path):
         raise SpecError(f"{path}: is a folder", "name the file to write in it")
     if not os.path.isdir(path.parent):

@@ -23,17 +23,23 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.runtime.options": {"grammar", "arith.errors"},
     "arith.yaml_document": {"grammar", "arith.characters", "arith.errors"},
-    "arith.spec_file": {"grammar", "arith.errors", "arith.runtime.options", "arith.yaml_document"},
+    "arith.validation": {"grammar", "arith.errors", "arith.runtime.options", "arith.yaml_document"},
+    "arith.spec_file": {
+        "grammar", "arith.errors", "arith.runtime.options", "arith.validation", "arith.yaml_document",
+    },
     "arith.spec": {
         "grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime.options",
         "arith.spec_file", "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
     },
     "arith.spec_operand": {
-        "grammar", "arith.errors", "arith.language", "arith.operands", "arith.spec_file",
+        "grammar", "arith.errors", "arith.language", "arith.local_path", "arith.operands", "arith.spec_file",
         "arith.yaml_document",
     },
     "arith.spec_operators": {"grammar", "arith.errors", "arith.language", "arith.yaml_document"},
-    "arith.prompts_file": {"grammar", "arith.characters", "arith.errors"},
+    "arith.local_path": set(),
+    "arith.json_lines": {"arith.characters", "arith.errors"},
+    "arith.prompts_file": {"grammar", "arith.errors", "arith.json_lines"},
+    "arith.params_file": {"grammar", "arith.errors", "arith.yaml_document"},
     "arith.results_file": {"grammar", "arith.errors"},
     "arith.runtime": {
         "torch", "transformers", "peft", "grammar", "arith.characters", "arith.errors", "arith.language",
@@ -42,14 +48,17 @@ STAGES: dict[str, set[str]] = {
     "arith.cli": {
         "torch", "transformers", "grammar", "trainers", "arith.errors", "arith.language", "arith.operands",
         "arith.runtime", "arith.runtime.options", "arith.spec", "arith.spec_file", "arith.prompts_file",
-        "arith.results_file",
+        "arith.params_file", "arith.results_file",
     },
     "arith.__main__": {"arith.cli"},
     "arith": {"grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime", "arith.spec"},
     "trainers": {
         "torch", "transformers", "peft", "datasets", "accelerate", "grammar", "arith", "arith.errors",
-        "arith.language", "arith.operands", "arith.runtime", "arith.runtime.options",
+        "arith.json_lines", "arith.language", "arith.local_path", "arith.operands", "arith.params_file",
+        "arith.prompts_file", "arith.runtime", "arith.runtime.options", "arith.spec_file",
+        "arith.spec_operand", "arith.validation", "arith.yaml_document",
     },
+    "trainers.__main__": {"arith.cli"},
 }  # fmt: skip
 SOURCES = sorted(
     path for folder in ("grammar", "arith", "trainers") for path in (ROOT / folder).rglob("*.py")

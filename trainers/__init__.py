@@ -4,13 +4,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trainers.fitting import Fit, fit
+    from trainers.pairs import contrast, contrast_pairs, with_system
     from trainers.recipe import Recipe
     from trainers.run import train
 
-__all__ = ["Recipe", "train"]
+__all__ = ["Fit", "Recipe", "contrast", "contrast_pairs", "fit", "train", "with_system"]
 
 # Loaded when first used, because they load torch and transformers.
-_HOMES = {"Recipe": "trainers.recipe", "train": "trainers.run"}
+_HOMES = {
+    "Recipe": "trainers.recipe",
+    "train": "trainers.run",
+    **dict.fromkeys(("Fit", "fit"), "trainers.fitting"),
+    **dict.fromkeys(("contrast", "contrast_pairs", "with_system"), "trainers.pairs"),
+}
 
 if not TYPE_CHECKING:  # a type checker that saw this would believe in any name
 

@@ -7,9 +7,12 @@ import typer
 from arith.cli.bench import bench
 from arith.cli.check import check
 from arith.cli.failures import ends_well, put
+from arith.cli.fit import fit
 from arith.cli.generate import generate
 from arith.cli.operators import operators
+from arith.cli.pairs import pairs
 from arith.cli.score import score
+from arith.cli.train import train
 
 app = typer.Typer(
     name="arith",
@@ -21,7 +24,10 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(check)
 app.command()(score)
+app.command()(train)
 app.command()(bench)
+app.command()(pairs)
+app.command()(fit)
 app.command()(operators)
 
 

@@ -4,11 +4,13 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, cast, get_origin
 
 import typer
 
 from arith.errors import OptionError, SpecError
+from arith.params_file import read_params
 from arith.runtime.options import Compile, Sampling, Speculate, check_compile
 from arith.spec import Spec
 from grammar.errors import FormulaError
@@ -17,6 +19,7 @@ COMPILE = typer.Option(
     "--compile", help="make programs of the models' steps: auto, on or off", metavar="WHEN"
 )
 PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
+PARAMS = typer.Option("--params", help="YAML file of parameter values, as `arith fit` writes it")
 
 
 def sampling_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,8 +89,9 @@ def _whole(flag: str, text: str) -> int:
     return int(text)
 
 
-def params_of(spec: Spec, assignments: Iterable[str] | None) -> dict[str, float]:
-    """The values in the specification with those of `--param` over them; every parameter has one.
+def params_of(spec: Spec, assignments: Iterable[str] | None, file: Path | None = None) -> dict[str, float]:
+    """The values in the specification, those of the file of `--params` over them, and over these those of
+    `--param`; every parameter has one.
 
     Raises `OptionError` for an assignment that isn't `name=number` or is given twice, `SpecError` for a value
     that isn't finite, a name that is no parameter of the formula, and a parameter left without a value.
@@ -98,8 +102,10 @@ def params_of(spec: Spec, assignments: Iterable[str] | None) -> dict[str, float]
         if name in given:
             raise OptionError(f"--param {assignment}: `{name}` is given twice")
         given[name] = value
+    formula = spec.formula()
+    read = {} if file is None else read_params(file, formula.parameters)
     try:
-        return spec.formula().parameter_values(given)
+        return formula.parameter_values({**read, **given})
     except FormulaError as error:
         raise SpecError(f"{spec.source}: formula: {error}") from None
 

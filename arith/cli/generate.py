@@ -12,6 +12,7 @@ from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import (
     COMPILE,
     PARAM,
+    PARAMS,
     params_of,
     sampling_flags,
     sampling_of,
@@ -20,11 +21,11 @@ from arith.cli.flags import (
 )
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
-from arith.cli.progress import RowProgress
-from arith.cli.rows import heads, run_of
+from arith.cli.progress import RowProgress, say_how_it_went
+from arith.cli.rows import heads, missing_rows, run_of
 from arith.errors import OptionError
 from arith.prompts_file import PromptLine, read_piped_prompts, read_prompts
-from arith.results_file import ResultsFile, finite_or_none, row_key
+from arith.results_file import ResultsFile, finite_or_none
 from arith.runtime.options import Sampling
 from arith.spec import Spec
 
@@ -54,15 +55,6 @@ class Run:
             "logprobs": totals,
         }
 
-    def missing(self, done: set[str]) -> set[tuple[int, int]]:
-        """Index of the prompt and number of the sample of every row that isn't done."""
-        return {
-            (index, sample)
-            for index, head in enumerate(self.heads)
-            for sample in range(self.sampling.num_return_sequences)
-            if row_key({**head, "sample": sample}) not in done
-        }
-
 
 @ends_well
 @sampling_flags
@@ -73,6 +65,7 @@ def generate(
         Path | None, typer.Option(help="file of prompts: .jsonl (objects with `prompt`) or .txt (one a line)")
     ] = None,
     param: Annotated[list[str] | None, PARAM] = None,
+    params_file: Annotated[Path | None, PARAMS] = None,
     out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each finished row to")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the rows missing from --out")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace --out if it exists")] = False,
@@ -96,13 +89,13 @@ def generate(
     """
     document = with_speculation(with_compile(Spec.load(spec), compile), speculate, draft_tokens)
     options = sampling_of(document, sampling)
-    params = params_of(document, param)
+    params = params_of(document, param, params_file)
     lines = choose_prompts(prompt, prompts)
     run = Run(lines, heads(lines, params), params, options)
     digest = run_of(document, options.model_dump(exclude={"num_return_sequences"}))
-    inputs = (spec, prompts)
+    inputs = (spec, prompts, params_file)
     with results_file(out, inputs, digest, resume=resume, overwrite=overwrite) or nullcontext() as file:
-        missing = run.missing(set() if file is None else file.done)
+        missing = missing_rows(run.heads, options.num_return_sequences, set() if file is None else file.done)
         if not missing:
             say(f"nothing to do: all rows are in {out} already")
             return
@@ -111,12 +104,7 @@ def generate(
             stream_row(engine, run, file)
         else:
             write_rows(engine, run, file, missing)
-        if engine.stats.lowered_to is not None:
-            say(f"memory ran out: the run went on with {engine.stats.lowered_to} rows at once")
-        if engine.stats.drafted:
-            say(str(engine.stats.speculation))
-        if engine.stats.rewinds:
-            say(str(engine.stats.rewinding))
+        say_how_it_went(engine)
 
 
 def choose_prompts(prompt: list[str] | None, prompts: Path | None) -> list[PromptLine]:

@@ -22,10 +22,15 @@ def results_file(
         if resume or overwrite:
             raise OptionError("--resume and --overwrite are about a file: name it with --out")
         return None
+    refuse_input(out, inputs)
+    return ResultsFile(out, run=run, resume=resume, overwrite=overwrite)
+
+
+def refuse_input(out: Path, inputs: Sequence[Path | None]) -> None:
+    """Raises `SpecError` for an output that is one of the files that the command reads."""
     for path in inputs:
         if path is not None and os.path.realpath(path) == os.path.realpath(out):
             raise SpecError(f"{out}: is read by this command", "name another file with --out")
-    return ResultsFile(out, run=run, resume=resume, overwrite=overwrite)
 
 
 def write_row(row: Mapping[str, object], file: ResultsFile | None) -> None:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 
 from arith.prompts_file import PromptLine
+from arith.results_file import Row, row_key
 from arith.spec import Spec
 from grammar.parse import parse
 from grammar.printer import to_text
@@ -27,6 +28,16 @@ def heads(lines: Sequence[PromptLine], params: Mapping[str, float]) -> list[dict
         made.append({**head, "params": dict(params), "occurrence": seen[content]})
         seen[content] += 1
     return made
+
+
+def missing_rows(heads: Sequence[Row], samples: int, done: Collection[str]) -> set[tuple[int, int]]:
+    """Index of the prompt and number of the sample of every row whose key isn't in `done`."""
+    return {
+        (index, sample)
+        for index, head in enumerate(heads)
+        for sample in range(samples)
+        if row_key({**head, "sample": sample}) not in done
+    }
 
 
 def run_of(spec: Spec, options: Mapping[str, object]) -> str:

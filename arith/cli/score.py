@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arith.cli.failures import ends_well, say
-from arith.cli.flags import PARAM, params_of
+from arith.cli.flags import PARAM, PARAMS, params_of
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
@@ -35,6 +35,7 @@ def score(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
     prompts: Annotated[Path, typer.Option(help=".jsonl file of objects with `prompt` and `completion`")],
     param: Annotated[list[str] | None, PARAM] = None,
+    params_file: Annotated[Path | None, PARAMS] = None,
     end: Annotated[bool, typer.Option("--end", help="score the token that ends the turn as well")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each scored row to")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the rows missing from --out")] = False,
@@ -49,10 +50,13 @@ def score(
     Rows go to --out as JSON Lines; without it a terminal shows a table, and a pipe gets JSON Lines.
     """
     document = Spec.load(spec)
-    params = params_of(document, param)
+    params = params_of(document, param, params_file)
     lines = read_prompts(prompts, completions=True)
     run = run_of(document, {"end": end})
-    with results_file(out, (spec, prompts), run, resume=resume, overwrite=overwrite) or nullcontext() as file:
+    with (
+        results_file(out, (spec, prompts, params_file), run, resume=resume, overwrite=overwrite)
+        or nullcontext() as file
+    ):
         done = set() if file is None else file.done
         pairs = list(zip(lines, heads(lines, params), strict=True))
         missing = [pair for pair in pairs if row_key(pair[1]) not in done]

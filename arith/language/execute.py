@@ -218,7 +218,7 @@ class Execution:
         for argument, number in zip(called.arguments, node.inputs, strict=True):
             domain = domains[argument]
             if domain is not None and not bool(domain.holds(self._tensor(number)).all()):
-                got = float(self._tensor(number).flatten()[0])
+                got = self._tensor(number).flatten()[0].item()
                 return f"`{argument}` of `{called.operator}` is {got:.9g}: it has to be {domain.words}"
         return None
 

@@ -109,20 +109,25 @@ class Fusion:
     def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The formula at each of the moments, from logits `[moments, vocab]`; a leaf that didn't run is
         missing."""
+        inputs = self.inputs(moments, logits)
+        log_probs = self.program.log_probs(inputs, place=lambda number: moments[number].place)
+        return Fused(log_probs, inputs.operands)
+
+    def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:
+        """What the program is given at each of the moments, which are its rows."""
         count = len(moments)
 
         def of(leaf: Leaf) -> Tensor:
             return logits[leaf].to(self.device) if leaf in logits else self._nothing(count)
 
-        leaves = {name: of((operand, None)) for name, operand in self.operands.items()}
         layers = {(name, k): of((self.operands[name], k)) for name, k in self.layers}
         positions = {
             "t": [float(len(moment.tokens)) for moment in moments],
             "prompt_length": [float(moment.row.prompt_length) for moment in moments],
         }
         parameters = self.program.parameters
-        inputs = Inputs(
-            operands=leaves,
+        return Inputs(
+            operands={name: of((operand, None)) for name, operand in self.operands.items()},
             parameters={name: self._column([m.row.values[name] for m in moments]) for name in parameters},
             positions={name: self._column(positions[name]) for name in self.program.positions},
             row_count=count,
@@ -130,8 +135,6 @@ class Fusion:
             device=self.device,
             source=Answers(self.facts, moments, layers, self.device),
         )
-        log_probs = self.program.log_probs(inputs, place=lambda number: moments[number].place)
-        return Fused(log_probs, leaves)
 
     def _spread(self, chosen: Sequence[int], part: Tensor, count: int) -> Tensor:
         part = part.to(self.device)

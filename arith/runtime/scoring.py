@@ -109,7 +109,7 @@ def _request(row: Row, operand: LLM, behind: bool, whole: bool) -> LaneRequest:
 def score(fusion: Fusion, row: Row, logits: RowLogits) -> Score:
     """The log-probability of each of the row's tokens under the formula and each operand."""
     values: dict[str, list[float]] = {name: [] for name in (FORMULA, *fusion.operands)}
-    moments = _moments(fusion, row, logits, len(row.tokens))
+    moments = moments_of(fusion, row, logits, len(row.tokens))
     for start in range(0, len(row.tokens), POSITIONS):
         chosen = torch.tensor(row.tokens[start : start + POSITIONS], device=fusion.device)
         part = {leaf: whole[start : start + POSITIONS] for leaf, whole in logits.items()}
@@ -121,7 +121,7 @@ def score(fusion: Fusion, row: Row, logits: RowLogits) -> Score:
 
 def next_log_probs(fusion: Fusion, row: Row, logits: RowLogits) -> Tensor:
     """The formula's log-probabilities `[1, vocab]` of the token behind the row's tokens."""
-    moments = _moments(fusion, row, logits, len(row.tokens) + 1)
+    moments = moments_of(fusion, row, logits, len(row.tokens) + 1)
     return _fused(fusion, moments[-1:], {leaf: whole[-1:] for leaf, whole in logits.items()}).log_probs
 
 
@@ -130,7 +130,7 @@ def _fused(fusion: Fusion, moments: Sequence[Moment], logits: RowLogits) -> Fuse
         return fusion.evaluate(moments, logits)
 
 
-def _moments(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> list[Moment]:
+def moments_of(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> list[Moment]:
     """The row at its first `count` steps, with the running totals of the operands that are added up."""
     totals: dict[str, list[float]] = {}
     for name in fusion.totalled:

@@ -98,9 +98,9 @@ def test_a_file_belongs_to_one_writer_at_a_time(tmp_path: Path) -> None:
     link.symlink_to(path)
     with ResultsFile(path, run="r") as file:
         for other in (path, link):
-            for options in ({}, {"resume": True}, {"overwrite": True}):
+            for resume, overwrite in ((False, False), (True, False), (False, True)):
                 with pytest.raises(SpecError, match=f"{other}: another process is writing to it"):
-                    ResultsFile(other, run="r", **options)
+                    ResultsFile(other, run="r", resume=resume, overwrite=overwrite)
         file.append(row("a"))
     with ResultsFile(path, run="r", resume=True) as file:
         assert file.done == {row_key(row("a"))}
@@ -109,8 +109,8 @@ def test_a_file_belongs_to_one_writer_at_a_time(tmp_path: Path) -> None:
 
 def test_a_file_that_comes_to_be_meanwhile_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
-    for options in ({}, {"resume": True}):
-        with ResultsFile(path, run="r", **options) as file:
+    for resume in (False, True):
+        with ResultsFile(path, run="r", resume=resume) as file:
             path.write_text("precious\n")
             with pytest.raises(SpecError, match="exists already"):
                 file.append(row("a"))
