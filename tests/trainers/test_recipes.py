@@ -83,7 +83,8 @@ def test_a_recipe_runs_with_a_small_model_and_local_data(name: str, tmp_path: Pa
     changes = {
         "operand.model": tiny_llama, "operand.quantization": "null", "attention": "null", "data.train": data,
         "data.max_length": 256, "data.max_prompt_length": 128, "training.optim": "adamw_torch",
-        "training.deepspeed": "null", "training.max_steps": 4, "training.warmup_steps": 0, "training.per_device_train_batch_size": 2,
+        "training.deepspeed": "null", "training.max_steps": 4, "training.warmup_steps": 0,
+        "training.per_device_train_batch_size": 2,
         "training.gradient_accumulation_steps": 1, "training.learning_rate": 0.01,
         "output": tmp_path / "out",
     }  # fmt: skip
