@@ -14,7 +14,7 @@ from grammar.errors import nearest
 from trainers.models.trainable import Precision
 from trainers.recipe import Recipe
 
-_PLAIN = {int, float, bool, str, type(None)}
+_NUMBERS = {int, float, bool, type(None)}
 # Of a run; a shorter one would lose too much to a crash, and a longer one spend too much on disks.
 SAVES, EVALUATIONS, REPORTS = 0.1, 0.2, 0.02
 _OURS = {
@@ -108,7 +108,7 @@ def _check(recipe: Recipe) -> None:
             hint = f"did you mean `{close}`?" if close else "the names are those of transformers"
             raise SpecError(f"{place}: unknown key `training.{name}`", hint)
         kind = kinds[name]
-        if kind in _PLAIN or set(get_args(kind)) <= _PLAIN:
+        if kind in _NUMBERS or set(get_args(kind)) <= _NUMBERS:
             try:
                 TypeAdapter(kind).validate_python(recipe.training[name], strict=True)
             except ValidationError as invalid:
