@@ -128,7 +128,6 @@ def measure_memory(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = recipe(arguments, arguments.only[0], Path(folder))
         side = SIDES[arguments.memory_of](path, arguments.steps * arguments.batch)
-        side.run()  # so that what libraries keep is there already
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()

@@ -66,7 +66,7 @@ def train(recipe: Recipe, say: Say = lambda _: None) -> Trained:
             if not arguments.process_index:
                 trainer.add_callback(MetricsFile(recipe.output, step))
             trainer.add_callback(Progress(say))
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            trainer.train_from(checkpoint)
             _save(trainer, recipe, arguments, tokenizer)
         reports = read_metrics(recipe.output)
         if folder is not None:
@@ -103,6 +103,7 @@ def _folder(
 
 
 def recipe_data(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", seed: int) -> Data:
+    """The recipe's data, encoded as its operand and its objective read it; `seed` is that of the split."""
     objective, operand = recipe.objective, recipe.operand
     # A reward model reads answers that go on, as a guide shows them to it: no token ends them.
     end_id = None if objective.rewards_texts else turn_end(operand, tokenizer, end_ids(operand))
@@ -143,8 +144,9 @@ def _save(
     model.config.use_cache = True
     trainer.save_model(str(recipe.output))
     if not arguments.process_index:
-        (recipe.output / "training_args.bin").unlink(missing_ok=True)  # the recipe says it in words
-        (recipe.output / REFERENCE_NAME).unlink(missing_ok=True)
+        # The recipe and the manifest say in words what the libraries' own files would.
+        for name in ("training_args.bin", "README.md", REFERENCE_NAME):
+            (recipe.output / name).unlink(missing_ok=True)
 
 
 def _manifest(recipe: Recipe) -> Manifest:

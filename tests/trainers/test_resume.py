@@ -88,6 +88,25 @@ def begun(write_recipe: Write, tmp_path: Path) -> Path:
     return recipe
 
 
+def test_a_run_that_was_cut_off_behind_its_last_step_takes_no_step_more(
+    write_recipe: Write, tmp_path: Path
+) -> None:
+    recipe = write_recipe(training={"max_steps": 6, "save_steps": 3, "eval_steps": 3})
+    train(Recipe.load(recipe, [f"output={tmp_path / 'whole'}"]))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        patch.setattr("trainers.run._save", killed)
+        train(Recipe.load(recipe))
+    train(Recipe.load(recipe))
+    expected = weights(tmp_path / "whole")
+    for name, found in weights(tmp_path / "out").items():
+        assert torch.equal(found, expected[name]), name
+    assert len(read_metrics(tmp_path / "out")) == len(read_metrics(tmp_path / "whole"))
+
+
 def test_a_checkpoint_that_was_cut_off_is_passed_over(write_recipe: Write, tmp_path: Path) -> None:
     recipe = begun(write_recipe, tmp_path)
     torn = tmp_path / "out" / "checkpoint-3"

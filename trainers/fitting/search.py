@@ -14,7 +14,6 @@ Function = Callable[[Tensor], tuple[float, Tensor]]
 
 ITERATIONS = 100
 LINE_STEPS = 25  # of the line search in one iteration, at most
-STEP_LENGTHS = (1.0, 0.1, 0.01)  # of the steps that line searches begin with
 FLAT = 1e-6  # of every part of the gradient: the search ends
 STILL = 1e-9  # change of the function, or of every value, in one iteration: the search ends
 NOISE = 1e-6  # of the function's values, next to 1 or to themselves: float32 is behind them
@@ -33,38 +32,13 @@ def minimise(function: Function, start: Tensor) -> Minimum:
     """The minimum that limited-memory BFGS with a strong Wolfe line search (Nocedal and Wright 2006, chapters
     3 and 7) reaches from `start`.
 
-    Where a step leads to a place at which the function has no value (it raises `EvaluationError`), the search
-    goes on from the best place with shorter steps, and lets the error pass if it happens with these too.
+    A place where the function has no value (it raises `EvaluationError`) is worse than all others, and an
+    error at the start.
     """
-    met: list[tuple[float, Tensor]] = []
-
-    def recorded(at: Tensor) -> tuple[float, Tensor]:
-        value, gradient = function(at)
-        met.append((value, at))
-        return value, gradient
-
-    for length in STEP_LENGTHS:
-        try:
-            settled = _descend(recorded, min(met, key=_value)[1] if met else start, length)
-        except EvaluationError:
-            if not met or length == STEP_LENGTHS[-1]:
-                raise
-        else:
-            break
-    value, best = min(met, key=_value)
-    return Minimum(best, value, settled)
-
-
-def _value(one: tuple[float, Tensor]) -> float:
-    return one[0]
-
-
-def _descend(function: Function, start: Tensor, length: float) -> bool:
-    """One search; whether it ended by itself."""
     values = start.clone()
+    met: list[tuple[float, Tensor]] = []
     optimizer = torch.optim.LBFGS(
         [values],
-        lr=length,
         max_iter=ITERATIONS,
         max_eval=LINE_STEPS * ITERATIONS,
         tolerance_grad=FLAT,
@@ -73,11 +47,25 @@ def _descend(function: Function, start: Tensor, length: float) -> bool:
     )
 
     def closure() -> float:
-        value, values.grad = function(values.detach().clone())
+        at = values.detach().clone()
+        try:
+            value, values.grad = function(at)
+        except EvaluationError:
+            if not met:
+                raise
+            worst, _ = max(met, key=_value)
+            values.grad = torch.zeros_like(at)
+            return 1 + worst + abs(worst)
+        met.append((value, at))
         return value
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return bool(optimizer.state[values]["n_iter"] < ITERATIONS)
+    value, best = min(met, key=_value)
+    return Minimum(best, value, settled=optimizer.state[values]["n_iter"] < ITERATIONS)
+
+
+def _value(one: tuple[float, Tensor]) -> float:
+    return one[0]
 
 
 def unbounded(function: Function, start: Tensor, found: Minimum) -> list[int]:

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 
 from arith.errors import ArithError
 from trainers.loop.figures import means, row_figures
@@ -48,6 +50,18 @@ class ObjectiveTrainer(Trainer):
         if REFERENCE[0] in rows[0]:
             batch["reference"] = torch.tensor([[row[name] for name in REFERENCE] for row in rows])
         return batch
+
+    def train_from(self, checkpoint: Path | None) -> None:
+        """Train, behind a checkpoint if there is one; one of the last step has nothing left to do."""
+        if checkpoint is None:
+            self.train()
+            return
+        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        if state.global_step < state.max_steps:
+            self.train(resume_from_checkpoint=str(checkpoint))
+        else:
+            # transformers would go a step beyond.
+            self._load_from_checkpoint(str(checkpoint))
 
     # ---- the order of rows
 

@@ -89,7 +89,7 @@ class OutputFolder:
             digest.update(json.dumps([row.get(name) for name in _IDS]).encode())
         facts = {"digest": digest.hexdigest(), "report": report.splitlines()}
         path = self.path / DATA_NAME
-        if self.checkpoint is not None and path.is_file():
+        if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before["digest"] != facts["digest"]:
                 there = "\n  ".join(before["report"])
