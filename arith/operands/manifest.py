@@ -39,7 +39,7 @@ class Manifest:
 def read_manifest(folder: str) -> Manifest | None:
     """The manifest of a local folder, None where there is none. Raises `OperandError` for a damaged one."""
     path = Path(os.path.expanduser(folder)) / MANIFEST_NAME
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike the path's own method it takes whatever a name may be
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from arith.errors import PlanError
 from arith.runtime.answers import Leaf
-from arith.runtime.plan import free_memory
+from arith.runtime.plan import free_memory, size_in_words
 from arith.runtime.scoring import RowLogits
 
 CPU = torch.device("cpu")
@@ -48,16 +48,16 @@ class KeptLogits:
         size = sum(self._positions * width * dtype.itemsize for width, dtype in widths.values())
         memory = free_memory(CPU)
         if size <= MEMORY_SHARE * memory:
-            self.place = f"{_gigabytes(size)} in memory"
+            self.place = f"{size_in_words(size)} in memory"
             return {leaf: torch.empty(self._positions, w, dtype=d) for leaf, (w, d) in widths.items()}
         folder = tempfile.gettempdir()
         disk = shutil.disk_usage(folder).free
         if size <= DISK_SHARE * disk:
-            self.place = f"{_gigabytes(size)} in a temporary file in {folder}"
+            self.place = f"{size_in_words(size)} in a temporary file in {folder}"
             return self._mapped(widths)
         raise PlanError(
-            f"the operands' logits at {self._positions:,} positions take {_gigabytes(size)}: of memory "
-            f"{_gigabytes(memory)} are free, and in {folder} {_gigabytes(disk)}",
+            f"the operands' logits at {self._positions:,} positions take {size_in_words(size)}: of memory "
+            f"{size_in_words(memory)} are free, and in {folder} {size_in_words(disk)}",
             "use fewer or shorter texts, a smaller dtype, or set TMPDIR to a folder on a larger disk",
         )
 
@@ -69,7 +69,3 @@ class KeptLogits:
                 whole = torch.from_file(file.name, shared=True, size=shape[0] * shape[1], dtype=dtype)
                 stores[leaf] = whole.view(shape)
         return stores
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 2**30:,.2f} GiB"

@@ -51,7 +51,11 @@ class Likelihood:
         self.counts = torch.tensor([len(row.tokens) for row in rows], dtype=torch.float64)
         kept = KeptLogits(sum(len(row.tokens) for row in rows))
 
+        self._excluding: set[Row] = set()  # those at which an operand excludes tokens
+
         def keep(row: Row, logits: RowLogits) -> tuple[Row, RowLogits]:
+            if any(bool((part == -math.inf).any()) for part in logits.values()):
+                self._excluding.add(row)
             return row, kept.keep(logits)
 
         report(f"running the operands over {len(rows)} texts of {int(self.counts.sum()):,} tokens ...")
@@ -107,8 +111,9 @@ class Likelihood:
         """The log-probability, of all together, of the tokens that follow at the moments of one row."""
         tokens = [moment.row.tokens[len(moment.tokens)] for moment in moments]
         program = self._fusion.program
-        # Exact, because elsewhere a -inf that has no part in the value would make the gradient NaN.
-        log_probs = program.log_probs(inputs, place=lambda number: moments[number].place, exact=True)
+        # Exact, because a -inf that has no part in the value makes the gradient NaN otherwise.
+        exact = moments[0].row in self._excluding
+        log_probs = program.log_probs(inputs, place=lambda number: moments[number].place, exact=exact)
         chosen = log_probs.gather(-1, torch.tensor(tokens, device=inputs.device).unsqueeze(-1))
         for token, moment, value in zip(tokens, moments, chosen.flatten().tolist(), strict=True):
             if value == -math.inf:

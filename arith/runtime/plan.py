@@ -90,7 +90,7 @@ class Plan:
         free = free_memory(self.device)
         if any(one.weights.device_map for one in resident) or needed <= free:
             return
-        figures = f"{_size(needed)} and {self.device} has {_size(free)} free"
+        figures = f"{size_in_words(needed)} and {self.device} has {size_in_words(free)} free"
         raise PlanError(
             f"the weights take {figures}\n{self}",
             "use a smaller dtype, quantization: 4bit, or device_map: auto",
@@ -131,12 +131,12 @@ def _memory_in_words(memory: MemoryEstimate | None, lanes: int) -> str:
     if memory is None:
         return "not on this machine, so its memory is not known"
     dtype = str(memory.dtype).removeprefix("torch.")
-    said = f"{dtype}, weights {_size(memory.weights_bytes)}"
+    said = f"{dtype}, weights {size_in_words(memory.weights_bytes)}"
     kv = memory.kv_bytes_per_token * lanes
-    return f"{said}, KV cache {_size(kv)} a token and row" if kv else said
+    return f"{said}, KV cache {size_in_words(kv)} a token and row" if kv else said
 
 
-def _size(count: int) -> str:
+def size_in_words(count: int) -> str:
     """A number of bytes, in the largest unit (up to MiB) of which there are at least ten."""
     unit, name = next(
         ((2**n, name) for n, name in ((20, "MiB"), (10, "KiB")) if count >= 10 * 2**n), (1, "bytes")

@@ -70,7 +70,7 @@ def _value(one: tuple[float, Tensor]) -> float:
 
 def unbounded(function: Function, start: Tensor, found: Minimum) -> list[int]:
     """The numbers of the values that have no finite best: twice as far from the start (1 further, if that is
-    more; on both sides, if it is the start) the function is no higher. Where it has no value it is
+    more; on either side, if it is the start) the function is no higher. Where it has no value it is
     bounded."""
     limit = found.value + NOISE * max(1.0, abs(found.value))
     numbers = []

@@ -15,6 +15,7 @@ from tests.trainers.fitting.conftest import TEXTS, likelihood_of
 
 Build = Callable[..., Engine]
 
+BELL = torch.tensor([7])  # a token of no text
 LONG = [*TEXTS, {"prompt": "on", "completion": "the rain " * 20}]  # more tokens than are evaluated together
 FORMULAS: list[tuple[str, dict[str, float]]] = [
     ("base + a*arm - b*other", {"a": 0.0, "b": 0.4}),
@@ -25,7 +26,7 @@ FORMULAS: list[tuple[str, dict[str, float]]] = [
     ("base + a*layer(base, 1) + b*arm", {"a": -0.3, "b": 0.0}),
     ("base + log(sigmoid((a*log_likelihood(arm) + arm - b*other)/(t + 1)))", {"a": 0.5, "b": 0.1}),
     ("base + a*guide(rude, on=arm, k=5) + b*strength(rude)*arm", {"a": 0.0, "b": 0.5}),
-    ("base + a*matching('[a-z ]*') + b*arm", {"a": 0.4, "b": 0.1}),
+    ("where(matching('[a-z ]*'), base + a*arm, arm) + b*other", {"a": 0.4, "b": 0.1}),
 ]
 
 
@@ -99,3 +100,25 @@ def test_logits_that_fit_nowhere_are_refused_with_the_figures(
     with pytest.raises(PlanError, match=rf"{tokens:,} positions take {needed:.0f} MiB.* 11 MiB.* 12 MiB"):
         likelihood_of(made, ["a"], {"a": 0.0}, [row] * 20)
     assert made.stats.tokens_useful < 2.2 * tokens / 20, "one text alone ran"
+
+
+def test_gradients_are_finite_where_an_operand_excludes_tokens(
+    engine: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = engine("base - a*other", a=0.5)
+    forced = made._teacher_forced
+
+    def excluding(rows: Any, measure: Callable[..., Any], *, behind: bool) -> list[Any]:
+        def measured(row: Any, logits: Any) -> Any:
+            without = {leaf: part.index_fill(-1, BELL, -torch.inf) for leaf, part in logits.items()}
+            return measure(row, without)
+
+        return forced(rows, measured, behind=behind)
+
+    monkeypatch.setattr(made, "_teacher_forced", excluding)
+    likelihood = likelihood_of(made, ["a"], {"a": 0.5}, TEXTS)
+    for a in (0.0, 0.5):
+        at = torch.tensor([a], dtype=torch.float64)
+        _, gradients = likelihood.totals(at)
+        above, below = (likelihood.totals(at + step)[0] for step in (1e-5, -1e-5))
+        assert gradients[:, 0].tolist() == pytest.approx(((above - below) / 2e-5).tolist(), abs=1e-3)
