@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from peft import PeftModel
 
 from arith.operands.prompts import render
 from arith.operands.quiet import quiet
@@ -71,29 +70,31 @@ def their_loss(trainer: Any) -> tuple[float, torch.Tensor]:
     return loss.item(), gradient(trainer.model, loss)
 
 
+def compare(recipe: Recipe, kind: Any, args: Any) -> None:
+    """The losses and gradients of a trainer of TRL and of ours, from the same weights."""
+    ours = made(recipe)
+    theirs = kind(
+        model=copy.deepcopy(ours.model),
+        args=args,
+        train_dataset=texts(recipe),
+        processing_class=load_tokenizer(recipe.operand),
+    )
+    change_adapter(ours.model)
+    change_adapter(theirs.model)
+    loss, derivative = our_loss(ours)
+    expected, expected_derivative = their_loss(theirs)
+    assert loss == pytest.approx(expected, abs=1e-4)
+    assert torch.allclose(derivative, expected_derivative, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("adapter", [True, False])
 def test_the_loss_of_an_arm_is_that_of_trl(write_recipe: Write, tmp_path: Path, adapter: bool) -> None:
     from trl.experimental.cpo import CPOConfig, CPOTrainer
 
     without = {} if adapter else {"adapter": None}
     recipe = Recipe.load(write_recipe(objective={"name": "arm", "beta": 0.1}, data=ALL, **without))
-    trainer = made(recipe)
-    model = copy.deepcopy(trainer.model)
-    args = CPOConfig(
-        output_dir=str(tmp_path / "trl"), loss_type="sigmoid", cpo_alpha=0.0, beta=0.1, **SETTINGS
-    )
-    theirs = CPOTrainer(
-        model=model,
-        args=args,
-        train_dataset=texts(recipe),
-        processing_class=load_tokenizer(recipe.operand),
-    )
-    change_adapter(trainer.model)
-    change_adapter(theirs.model)
-    loss, derivative = our_loss(trainer)
-    expected, expected_derivative = their_loss(theirs)
-    assert loss == pytest.approx(expected, abs=1e-4)
-    assert torch.allclose(derivative, expected_derivative, rtol=1e-3, atol=1e-5)
+    loss: dict[str, Any] = {"loss_type": "sigmoid", "cpo_alpha": 0.0, "beta": 0.1}
+    compare(recipe, CPOTrainer, CPOConfig(output_dir=str(tmp_path / "trl"), **loss, **SETTINGS))
 
 
 def test_the_loss_of_dpo_is_that_of_trl(write_recipe: Write, tmp_path: Path) -> None:
@@ -101,18 +102,4 @@ def test_the_loss_of_dpo_is_that_of_trl(write_recipe: Write, tmp_path: Path) -> 
     from trl.trainer.dpo_trainer import DPOTrainer
 
     recipe = Recipe.load(write_recipe(objective={"name": "dpo", "beta": 0.1}, data=ALL))
-    trainer = made(recipe)
-    model: PeftModel = copy.deepcopy(trainer.model)
-    args = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.1, **SETTINGS)
-    theirs = DPOTrainer(
-        model=model,
-        args=args,
-        train_dataset=texts(recipe),
-        processing_class=load_tokenizer(recipe.operand),
-    )
-    change_adapter(trainer.model)
-    change_adapter(theirs.model)
-    loss, derivative = our_loss(trainer)
-    expected, expected_derivative = their_loss(theirs)
-    assert loss == pytest.approx(expected, abs=1e-4)
-    assert torch.allclose(derivative, expected_derivative, rtol=1e-3, atol=1e-5)
+    compare(recipe, DPOTrainer, DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.1, **SETTINGS))

@@ -64,9 +64,17 @@ def _texts(row: PromptLine, objective: Objective) -> list[PromptLine]:
     others = {name: value for name, value in row.fields.items() if name not in objective.columns}
     texts = []
     for column in objective.columns:
-        text = row.fields.get(column)
-        if not isinstance(text, str):
-            raise SpecError(f"{row.place}: needs `{column}`, a text")
+        text = _text(row.fields.get(column))
+        if text is None:
+            raise SpecError(f"{row.place}: needs `{column}`, text or a list of one message of the assistant")
         place = row.place if len(objective.columns) == 1 else f"{row.place}, {column}"
         texts.append(replace(row, place=place, fields=others, completion=text))
     return texts
+
+
+def _text(answer: object) -> str | None:
+    """The text of an answer, which is also a list of one message of the assistant; None for anything else."""
+    match answer:
+        case str(text) | [{"role": "assistant", "content": str(text)}]:
+            return text
+    return None

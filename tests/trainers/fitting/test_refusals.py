@@ -71,7 +71,11 @@ def test_names_that_are_no_parameters(engine: Build) -> None:
         ({"prompt": 3, "completion": "a"}, ["row 1", "`prompt`"]),
         ({"prompt": "a", "text": "b"}, ["row 1", "`completion`", "its fields are prompt, text"]),
         ({"prompt": "a", "chosen": "b"}, ["row 1", "`rejected`"]),
-        ({"prompt": "a", "chosen": "b", "rejected": None}, ["row 1", "`rejected`, a text"]),
+        ({"prompt": "a", "chosen": "b", "rejected": None}, ["row 1", "`rejected`, text or"]),
+        (
+            {"prompt": "a", "completion": [{"role": "user", "content": "b"}]},
+            ["row 1", "`completion`", "assistant"],
+        ),
     ],
 )
 def test_rows_that_lack_something(row: Mapping[str, object], words: list[str]) -> None:
@@ -106,6 +110,13 @@ def test_templates_may_use_other_fields_and_never_the_answers() -> None:
     row: dict[str, Any] = {"prompt": "a", "chosen": "b", "rejected": "c", "tone": "kind", "id": 3}
     for line in read_data([row]).lines:
         assert line.whole == {"prompt": "a", "tone": "kind", "id": 3}
+
+
+def test_answers_may_be_messages_of_the_assistant() -> None:
+    asked = [{"role": "user", "content": "a"}]
+    sides = {side: [{"role": "assistant", "content": f" {side} "}] for side in ("chosen", "rejected")}
+    lines = read_data([{"prompt": asked, **sides}]).lines
+    assert [(line.prompt, line.completion) for line in lines] == [(asked, " chosen "), (asked, " rejected ")]
 
 
 def test_a_text_beyond_the_window_is_named_by_its_side(engine: Build) -> None:
