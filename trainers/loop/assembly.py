@@ -16,7 +16,7 @@ from trainers.scoring.scorer import Scorer, make_scorer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TRIAL_ROWS = 8
+TRIAL_ROWS = 2
 
 
 def make_trainer(

@@ -1,5 +1,6 @@
 """What objectives have in common: they see the scores of a batch's answers, and nothing of models or data."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ class Scores:
     reference: Tensor | None = None
 
 
-class Objective(BaseModel):
+class Objective(BaseModel, ABC):
     """Settings of an objective, under `objective:` in a recipe, and what it makes of scores."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
@@ -33,13 +34,13 @@ class Objective(BaseModel):
     reference: ClassVar[bool] = False  # whether it needs the log-probabilities of a reference model
     rewards_texts: ClassVar[bool] = False  # whether it trains a reward for texts, and no language model
 
+    @abstractmethod
     def losses(self, scores: Scores) -> Tensor:
         """The loss of each row, `[rows]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rewards(self, scores: Scores) -> Tensor:
         """The reward that training gives each answer, `[rows, sides]`: accuracy and margin compare these."""
-        raise NotImplementedError
 
     def weights(self, tokens: Tensor) -> Tensor:
         """What each row's loss counts in the mean, `[rows]`, from the numbers of tokens `[rows, sides]`."""

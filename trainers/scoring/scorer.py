@@ -13,7 +13,6 @@ from arith.runtime.backbones.head import MISFITS, misfit
 from trainers.scoring.batches import PAD, Batch, Row, collate, visible
 from trainers.scoring.log_probs import of_logits, token_log_probs
 
-TRIAL_ROWS = 2
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # of a token's mean log-probability
 COARSE = 0.05  # of other dtypes
 
@@ -112,10 +111,9 @@ def make_scorer(
     if rewards:
         return Scorer(model, rewards=True, shared=False, chunked=False), None
     plain = Scorer(model, rewards=False, shared=False, chunked=False)
-    trial = sorted(rows, key=lambda row: row["length"])[:TRIAL_ROWS]
     with _evaluating(model):
         try:
-            expected = _scored(plain, trial)
+            expected = _scored(plain, rows)
         except MISFITS as error:
             raise OperandError(f"{_name(model)} can't score texts: {misfit(error)}") from error
         reason = _unshareable(model, longest)
@@ -123,7 +121,7 @@ def make_scorer(
             if shared and reason is not None:
                 continue
             found = Scorer(model, rewards=False, shared=shared, chunked=True)
-            trouble = _trouble(found, trial, expected)
+            trouble = _trouble(found, rows, expected)
             if trouble is None:
                 return found, None if shared else f"each answer is run with a prompt of its own: {reason}"
             reason = reason or trouble
