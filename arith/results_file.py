@@ -14,7 +14,7 @@ from arith.errors import OptionError, SpecError
 
 Row = Mapping[str, object]
 KEY = ("prompt", "fields", "completion", "params", "occurrence", "sample")
-BEGINNINGS = (b'{"id": ', b'{"prompt": ')  # of every row
+BEGINNINGS = (b'{"id": ', b'{"prompt": ', b'{"prompt_id": ')  # of every row
 
 
 def row_key(row: Row) -> str:

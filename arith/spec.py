@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arith.errors import SpecError
+from arith.errors import OptionError, SpecError
 from arith.runtime.options import PROMPT_LOOKUP, Compile, Sampling, Speculate
-from arith.spec_file import SpecFile, validated
+from arith.runtime.sweeping.keys import SweepKeys
+from arith.spec_file import SpecFile, spec_in
 from arith.spec_operand import declared_operand, operand_keys
 from arith.spec_operators import import_operators, operator_paths
 from arith.yaml_document import YamlDocument, read_yaml, write_yaml
@@ -16,6 +17,7 @@ from grammar.parse import parse
 
 if TYPE_CHECKING:
     from arith.language import Formula
+    from arith.runtime.sweeping.points import Point
     from arith.spec_operand import Operand
 
 SPEC_NAME = "spec.yaml"
@@ -32,6 +34,7 @@ class Spec:
     sampling: Sampling
     speculate: Speculate | None = None
     compile: Compile = "auto"
+    sweep: SweepKeys | None = None
 
     @classmethod
     def load(cls, path: str | Path) -> "Spec":
@@ -41,19 +44,24 @@ class Spec:
         """
         file_path = Path(path)
         document = read_yaml(file_path / SPEC_NAME if file_path.is_dir() else file_path)
-        file = validated(document)
+        file = spec_in(document)
         for section, names in (("operands", file.operands), ("params", file.params)):
             for name in names:
                 _check_name(document, file, section, name)
         import_operators(document, file.operators)
         operands = {name: declared_operand(document, file, name) for name in file.operands}
-        options = (file.params, file.sampling, file.speculate, file.compile)
-        spec = cls(document.source, file.formula, operands, *options)
-        for key, check in (("formula", spec.formula), ("speculate", spec.drafting)):
+        text = file.formula or next(iter((file.sweep and file.sweep.formula) or ()), None)
+        if text is None:
+            raise SpecError(f"{document.place(())}: the key `formula` is missing")
+        options = (file.params, file.sampling, file.speculate, file.compile, file.sweep)
+        spec = cls(document.source, text, operands, *options)
+        for key, check in (("formula", spec.formula), ("speculate", spec.drafting), ("sweep", spec.swept)):
             try:
                 check()
             except FormulaError as error:
                 raise SpecError(f"{document.place((key,))}: {key}: {error}") from None
+            except OptionError as error:  # of a sweep, and says so
+                raise SpecError(f"{document.place((key,))}: {error.message}", error.hint) from None
         return spec
 
     @classmethod
@@ -87,6 +95,22 @@ class Spec:
         chosen = {"lazy": self.speculate.lazy} if draft is None else {"draft": draft}
         return {**chosen, "tokens": self.speculate.tokens}
 
+    def swept(self) -> tuple["Formula", list["Point"]]:
+        """What a sweep runs, and at which points: none where there is no `sweep`.
+
+        Raises `FormulaError` and `OptionError` for a sweep that can't be run.
+        """
+        if self.sweep is None:
+            return self.formula(), []
+        from arith.language.alternatives import alternatives
+        from arith.runtime.sweeping.points import points_of
+
+        formula, sweep = self.formula(), self.sweep
+        if sweep.formula is not None:
+            formulas = {name: self._bound(text) for name, text in sweep.formula.items()}
+            formula, sweep = alternatives(formulas), sweep.model_copy(update={"formula": formulas})
+        return formula, points_of(sweep, formula, self.params)
+
     def _bound(self, text: str) -> "Formula":
         from arith.language import Formula
         from arith.language.names import collect
@@ -106,7 +130,7 @@ class Spec:
     @property
     def unused(self) -> tuple[str, ...]:
         """The operands and parameters that are declared, but not used by the formula (and so not loaded)."""
-        formulas = [self.formula()]
+        formulas = [self.formula(), self.swept()[0]]
         if self.speculate is not None and self.speculate.draft not in (None, PROMPT_LOOKUP):
             formulas.append(self._bound(self.speculate.draft))
         used = {name for formula in formulas for name in (*formula.operands, *formula.parameters)}
@@ -135,6 +159,8 @@ class Spec:
             content["operators"] = paths
         if options := self.sampling.model_dump(mode="json", exclude_defaults=True):
             content["sampling"] = options
+        if self.sweep is not None:
+            content["sweep"] = self.sweep.model_dump(mode="json", exclude_defaults=True)
         if self.speculate is not None:
             content["speculate"] = self.speculate.model_dump(mode="json", exclude_defaults=True)
         if self.compile != "auto":

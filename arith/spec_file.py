@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from arith.errors import SpecError
 from arith.runtime.options import Compile, Sampling, Speculate
-from arith.validation import refusal
+from arith.runtime.sweeping.keys import AXIS_OR_LINK, Drawn, Simplex, SweepKeys
+from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -109,7 +109,10 @@ class SpecFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, title="arith specification")
 
-    formula: Annotated[str, Field(description="what to generate from, such as base + alpha*arm")]
+    formula: Annotated[
+        str | None,
+        Field(description="what to generate from, such as base + alpha*arm; else the first of a sweep's"),
+    ] = None
     operands: Annotated[
         dict[Name, Operand],
         Field(min_length=1, description="what the names in the formula stand for"),
@@ -123,6 +126,7 @@ class SpecFile(BaseModel):
         Field(description="operators of one's own, as package.module:function"),
     ] = []
     sampling: Annotated[Sampling, Field(description="generation options")] = Sampling()
+    sweep: Annotated[SweepKeys | None, Field(description="points that `arith sweep` runs")] = None
     speculate: Annotated[
         Speculate | None,
         Field(description="what drafts tokens, by which texts come faster and stay the same"),
@@ -132,6 +136,7 @@ class SpecFile(BaseModel):
         BeforeValidator(_switch),
         Field(description="make programs of the models' steps; auto does so where it pays"),
     ] = "auto"
+    versions: Annotated[dict[str, str], Field(description="of packages, as a record of a sweep")] = {}
 
 
 def json_schema() -> dict[str, Any]:
@@ -139,19 +144,23 @@ def json_schema() -> dict[str, Any]:
     return SpecFile.model_json_schema()
 
 
-def validated(document: YamlDocument) -> SpecFile:
+def spec_in(document: YamlDocument) -> SpecFile:
     """The document's data as a specification. Raises `SpecError` for the first thing in it that is wrong."""
-    if not isinstance(document.data, dict):
-        message = f"{document.place(())}: a specification is a mapping of keys to values"
-        raise SpecError(message, "it begins, say, with the line `formula: base + alpha*arm`")
-    try:
-        return SpecFile.model_validate(document.data)
-    except ValidationError as invalid:
-        raise refusal(invalid, document, KINDS, _known) from None
+    return validated(
+        SpecFile,
+        document,
+        noun="specification",
+        beginning="formula: base + alpha*arm",
+        kinds=KINDS,
+        marks=AXIS_OR_LINK,
+        known=_known,
+    )
 
 
 def _known(location: Key) -> Iterable[str]:
     """The keys beside the one at that place."""
+    if location[0] == "sweep" and len(location) > 2:
+        return (Simplex if location[1] == "simplex" else Drawn).model_fields
     if location[0] == "operands":
         return KINDS[str(location[2])].model_fields
     return _OWNERS[str(location[0]) if len(location) > 1 else ""].model_fields
@@ -162,4 +171,5 @@ _OWNERS: dict[str, type[BaseModel]] = {
     "defaults": OperandKeys,
     "sampling": Sampling,
     "speculate": Speculate,
+    "sweep": SweepKeys,
 }

@@ -2,46 +2,70 @@
 likely fix."""
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from arith.errors import SpecError
 from arith.runtime.options import in_words
 from arith.yaml_document import Key, YamlDocument
 from grammar.errors import nearest
 
-Kinds = Collection[str]
-"""What a key such as `kind` or `name` may be; pydantic marks there which of them it took a mapping for."""
+Keys = TypeVar("Keys", bound=BaseModel)
+Known = Callable[[Key], Iterable[str]]
+"""Tells which keys there are beside a key, given by pydantic's location of it."""
+
+
+def validated(
+    keys: type[Keys],
+    document: YamlDocument,
+    *,
+    noun: str,
+    beginning: str,
+    kinds: Collection[str],
+    marks: Collection[str] = (),
+    known: Known,
+) -> Keys:
+    """The document's data as these keys; `noun` is what the document is called, `beginning` its first line.
+
+    `kinds` are what a key such as `kind` or `name` may be; pydantic marks which of them it took a mapping
+    for, as it does with further `marks`. Raises `SpecError` for the first thing that is wrong.
+    """
+    if not isinstance(document.data, dict):
+        message = f"{document.place(())}: a {noun} is a mapping of keys to values"
+        raise SpecError(message, f"it begins, say, with the line `{beginning}`")
+    try:
+        return keys.model_validate(document.data)
+    except ValidationError as invalid:
+        raise refusal(invalid, document, kinds, known, marks) from None
 
 
 def refusal(
     invalid: ValidationError,
     document: YamlDocument,
-    kinds: Kinds,
-    known: Callable[[Key], Iterable[str]],
+    kinds: Collection[str],
+    known: Known,
+    marks: Collection[str] = (),
     around: Key = (),
 ) -> SpecError:
-    """The first of the errors in the document, in its words. `known` tells which keys there are beside a key,
-    given by pydantic's location of it; `around` is the place of what was validated."""
-    first = min(invalid.errors(), key=lambda error: document.lines.get((*around, *_key(error, kinds)), 0))
-    key = (*around, *_key(first, kinds))
+    """The first of the errors in the document, in its words; `around` is the place of what was validated."""
+    marked = {*kinds, *marks}
+    first = min(invalid.errors(), key=lambda error: document.lines.get((*around, *_key(error, marked)), 0))
+    key = (*around, *_key(first, marked))
     message, hint = _explained(first, key, kinds, known)
     return SpecError(f"{document.place(key)}: {message}", hint)
 
 
-def _key(error: Any, kinds: Kinds) -> Key:
+def _key(error: Any, marks: Collection[str]) -> Key:
     """The place of a pydantic error in the document; pydantic marks an error in a key by a last `[key]`."""
     location: Key = error["loc"]
     unmarked = tuple(
-        part for number, part in enumerate(location) if number not in (1, 2) or part not in kinds
+        part for number, part in enumerate(location) if number not in (1, 2) or part not in marks
     )
     return unmarked[:-1] if unmarked and unmarked[-1] == "[key]" else unmarked
 
 
-def _explained(
-    error: Any, key: Key, kinds: Kinds, known: Callable[[Key], Iterable[str]]
-) -> tuple[str, str | None]:
+def _explained(error: Any, key: Key, kinds: Collection[str], known: Known) -> tuple[str, str | None]:
     """What is wrong in words of the file, and the likely fix."""
     kind, value = error["type"], error["input"]
     dotted = ".".join(map(str, key))

@@ -22,14 +22,16 @@ STAGES: dict[str, set[str]] = {
         "arith.language",
     },
     "arith.runtime.options": {"grammar", "arith.errors"},
+    "arith.runtime.sweeping.keys": {"grammar", "arith.errors", "arith.runtime.options"},
     "arith.yaml_document": {"grammar", "arith.characters", "arith.errors"},
     "arith.validation": {"grammar", "arith.errors", "arith.runtime.options", "arith.yaml_document"},
     "arith.spec_file": {
-        "grammar", "arith.errors", "arith.runtime.options", "arith.validation", "arith.yaml_document",
+        "grammar", "arith.errors", "arith.runtime.options", "arith.runtime.sweeping.keys", "arith.validation",
+        "arith.yaml_document",
     },
     "arith.spec": {
         "grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime.options",
-        "arith.spec_file", "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
+        "arith.runtime.sweeping.keys", "arith.runtime.sweeping.points", "arith.spec_file", "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
     },
     "arith.spec_operand": {
         "grammar", "arith.errors", "arith.language", "arith.local_path", "arith.operands", "arith.spec_file",
@@ -41,14 +43,25 @@ STAGES: dict[str, set[str]] = {
     "arith.prompts_file": {"grammar", "arith.errors", "arith.json_lines"},
     "arith.params_file": {"grammar", "arith.errors", "arith.yaml_document"},
     "arith.results_file": {"grammar", "arith.errors"},
+    # Points of a sweep are made of a formula and parameters alone: a specification has them too.
+    "arith.runtime.sweeping.points": {
+        "torch", "grammar", "arith.errors", "arith.language", "arith.runtime.sweeping.keys",
+    },
     "arith.runtime": {
         "torch", "transformers", "peft", "grammar", "arith.characters", "arith.errors", "arith.language",
-        "arith.operands", "arith.runtime.options", "arith.spec",
+        "arith.operands", "arith.runtime.options", "arith.runtime.sweeping.keys",
+        "arith.runtime.sweeping.points", "arith.spec",
+    },
+    "arith.study": {
+        "torch", "transformers", "peft", "grammar", "arith", "arith.errors", "arith.json_lines",
+        "arith.language", "arith.operands", "arith.prompts_file", "arith.results_file", "arith.runtime",
+        "arith.runtime.options", "arith.runtime.sweeping.points", "arith.spec", "arith.validation",
+        "arith.yaml_document",
     },
     "arith.cli": {
         "torch", "transformers", "grammar", "trainers", "arith.errors", "arith.language", "arith.operands",
         "arith.runtime", "arith.runtime.options", "arith.spec", "arith.spec_file", "arith.prompts_file",
-        "arith.params_file", "arith.results_file",
+        "arith.params_file", "arith.results_file", "arith.study",
     },
     "arith.__main__": {"arith.cli"},
     "arith": {"grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime", "arith.spec"},

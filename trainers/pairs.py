@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from arith.errors import OperandError, OptionError
 from arith.language import Formula
+from arith.language.alternatives import alternatives, picked
 from arith.operands import LLM
-from grammar.errors import FormulaError
-from grammar.tree import Expression, Name
 
 if TYPE_CHECKING:
     from arith.runtime import Engine, Result
 
-WEIGHTS = ("is_chosen", "is_rejected")
-"""The parameters of a contrast that say which side a row is of."""
+SIDES = ["chosen", "rejected"]
 
 Flaw = Literal["empty side", "equal sides", "side cut off"]
 CUT: Flaw = "side cut off"
@@ -65,22 +63,11 @@ def contrast(chosen: Any, rejected: Any) -> Formula:
     stands for two operands, that of the rejected side has `_rejected` behind it. Raises `OptionError` for
     sides that are equal, and `FormulaError` for a name that can't mean what it does on both sides.
     """
-    sides = (Formula.of(chosen), Formula.of(rejected))
-    for side in sides:
-        for name in WEIGHTS:
-            if name in (*side.operands, *side.parameters):
-                raise FormulaError(f"`{name}` tells the sides of a pair apart", None, "choose another name")
-    better, worse = sides
+    better, worse = Formula.of(chosen), Formula.of(rejected)
     if str(better) == str(worse) and better.bindings == worse.bindings:
         hint = "give one of them another formula or another system prompt"
         raise OptionError("the chosen and the rejected side are the same", hint)
-    return Formula(
-        "is_chosen*chosen_side + is_rejected*rejected_side",
-        chosen_side=better,
-        rejected_side=_beside(better, worse),
-        is_chosen=1.0,
-        is_rejected=0.0,
-    )
+    return alternatives({"chosen": better, "rejected": worse})
 
 
 def contrast_pairs(
@@ -110,13 +97,11 @@ def contrast_pairs(
     prompts = as_prompts(prompts)
     places = places or [f"prompt {number}" for number in range(1, len(prompts) + 1)]
     options = Sampling.of({**engine.sampling.model_dump(exclude_unset=True), **sampling})
-    chosen, rejected = WEIGHTS
-    sides = ({chosen: 1.0, rejected: 0.0}, {chosen: 0.0, rejected: 1.0})
     results = engine.as_completed(
         # Next to each other, so that a prompt's random numbers don't depend on how many come behind it.
-        [prompt for prompt in prompts for _ in sides],
-        params=[{**(params or {}), **side} for _ in prompts for side in sides],
-        places=[f"{place} ({side})" for place in places for side in ("chosen", "rejected")],
+        [prompt for prompt in prompts for _ in SIDES],
+        params=[{**(params or {}), **picked(SIDES, side)} for _ in prompts for side in SIDES],
+        places=[f"{place} ({side})" for place in places for side in SIDES],
         wanted=None if wanted is None else [(2 * i + side, s) for i, s in wanted for side in (0, 1)],
         **options.model_dump(),
     )
@@ -138,23 +123,6 @@ def _instructed(name: str, operand: LLM, system: str) -> LLM:
     except OperandError as error:
         message = f"operand `{name}`: {error.message.removeprefix('operand: ')}"
         raise OperandError(message, error.hint) from None
-
-
-def _beside(better: Formula, worse: Formula) -> Formula:
-    """The rejected side; an operand whose name is that of another one on the chosen side is renamed."""
-    taken = {*better.bindings, *worse.bindings}
-    names: dict[str, str] = {}
-    for name, value in worse.bindings.items():
-        if not isinstance(value, float) and better.bindings.get(name, value) != value:
-            names[name] = f"{name}_rejected"
-            while names[name] in taken:
-                names[name] += "_"
-
-    def change(node: Expression) -> Expression | None:
-        return Name(names[node.id], node.span) if isinstance(node, Name) and node.id in names else None
-
-    bound = {names.get(name, name): value for name, value in worse.bindings.items()}
-    return Formula(str(worse.rewritten(change)), **bound)
 
 
 def _without_stop_string(result: "Result", stop_strings: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from trainers.data.files import is_data_file
 from trainers.data.keys import DataKeys, DataSet
 from trainers.models.adapter_keys import AdapterKeys
 from trainers.objectives.objective import Objective
-from trainers.recipe_file import RecipeFile, validated
+from trainers.recipe_file import RecipeFile, recipe_in
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Recipe:
         """
         document = read_yaml(Path(path))
         here = {_set(document, change) for change in changes}
-        file = validated(document)
+        file = recipe_in(document)
         folder = Path(path).resolve().parent
 
         def located(value: str, *key: str) -> str:

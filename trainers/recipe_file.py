@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from arith.errors import SpecError
 from arith.spec_file import OperandKeys
-from arith.validation import refusal
+from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
 from trainers.data.keys import DATA_SET, FRACTION, DataKeys, DataSet
 from trainers.models.adapter_keys import AdapterKeys
@@ -45,15 +44,17 @@ _OWNERS: dict[str, type[BaseModel]] = {
 }
 
 
-def validated(document: YamlDocument) -> RecipeFile:
+def recipe_in(document: YamlDocument) -> RecipeFile:
     """The document's data as a recipe. Raises `SpecError` for the first thing in it that is wrong."""
-    if not isinstance(document.data, dict):
-        message = f"{document.place(())}: a recipe is a mapping of keys to values"
-        raise SpecError(message, "it begins, say, with the line `objective: {name: arm, beta: 0.05}`")
-    try:
-        return RecipeFile.model_validate(document.data)
-    except ValidationError as invalid:
-        raise refusal(invalid, document, (*OBJECTIVES, FRACTION, DATA_SET), _known) from None
+    return validated(
+        RecipeFile,
+        document,
+        noun="recipe",
+        beginning="objective: {name: arm, beta: 0.05}",
+        kinds=OBJECTIVES,
+        marks=(FRACTION, DATA_SET),
+        known=_known,
+    )
 
 
 def _known(location: Key) -> Iterable[str]:

@@ -12,6 +12,7 @@ from arith.cli.generate import generate
 from arith.cli.operators import operators
 from arith.cli.pairs import pairs
 from arith.cli.score import score
+from arith.cli.sweep import sweep
 from arith.cli.train import train
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(check)
 app.command()(score)
+app.command()(sweep)
 app.command()(train)
 app.command()(bench)
 app.command()(pairs)

@@ -93,8 +93,20 @@ def params_of(spec: Spec, assignments: Iterable[str] | None, file: Path | None =
     """The values in the specification, those of the file of `--params` over them, and over these those of
     `--param`; every parameter has one.
 
-    Raises `OptionError` for an assignment that isn't `name=number` or is given twice, `SpecError` for a value
-    that isn't finite, a name that is no parameter of the formula, and a parameter left without a value.
+    Raises what `given_params` raises, and `SpecError` for a value that isn't finite, a name that is no
+    parameter of the formula, and a parameter left without a value.
+    """
+    given = given_params(spec, assignments, file)
+    try:
+        return spec.formula().parameter_values(given)
+    except FormulaError as error:
+        raise SpecError(f"{spec.source}: formula: {error}") from None
+
+
+def given_params(spec: Spec, assignments: Iterable[str] | None, file: Path | None) -> dict[str, float]:
+    """The values in the file of `--params`, and over them those of `--param`.
+
+    Raises `OptionError` for an assignment that isn't `name=number` or is given twice.
     """
     given: dict[str, float] = {}
     for assignment in assignments or ():
@@ -102,12 +114,7 @@ def params_of(spec: Spec, assignments: Iterable[str] | None, file: Path | None =
         if name in given:
             raise OptionError(f"--param {assignment}: `{name}` is given twice")
         given[name] = value
-    formula = spec.formula()
-    read = {} if file is None else read_params(file, formula.parameters)
-    try:
-        return formula.parameter_values({**read, **given})
-    except FormulaError as error:
-        raise SpecError(f"{spec.source}: formula: {error}") from None
+    return {**({} if file is None else read_params(file, spec.formula().parameters)), **given}
 
 
 def _assigned(assignment: str) -> tuple[str, float]:

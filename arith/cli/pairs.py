@@ -107,13 +107,14 @@ def contrasted(document: Spec, chosen: Side, rejected: Side) -> Spec:
 def params_of_sides(both: Spec, assignments: Iterable[str] | None, file: Path | None) -> dict[str, float]:
     """The values of the sides' own parameters. Raises what `params_of` raises, and `OptionError` for a value
     of one that tells the sides apart."""
-    from trainers.pairs import WEIGHTS
+    from arith.language.alternatives import picks
+    from trainers.pairs import SIDES
 
     values = params_of(both, assignments, file)
-    for name in WEIGHTS:
+    for name in map(picks, SIDES):
         if values[name] != both.params[name]:
             raise OptionError(f"`{name}` tells the sides of a pair apart: its value can't be given")
-    return {name: value for name, value in values.items() if name not in WEIGHTS}
+    return {name: value for name, value in values.items() if name not in map(picks, SIDES)}
 
 
 def write_pairs(

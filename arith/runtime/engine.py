@@ -1,37 +1,26 @@
 """The engine: a formula with its models loaded, ready to write and to score."""
 
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from arith.errors import OptionError
 from arith.language import Formula
-from arith.operands.loading import resolve_device
+from arith.runtime.delivery import pieces_of, results_of
 from arith.runtime.generation import Generation
-from arith.runtime.models import Models
 from arith.runtime.options import Compile, Sampling, check_compile, check_max_rows
 from arith.runtime.result import Piece, Result, Score
-from arith.runtime.row import Row
-from arith.runtime.rows import RowMaker
+from arith.runtime.runner import Runner
 from arith.runtime.sampling.streamer import check_streamer
-from arith.runtime.sampling.text import TextDecoder
-from arith.runtime.scoring import RowLogits, next_log_probs, score, teacher_forced
-from arith.runtime.setup import ready
-from arith.runtime.speculation.drafting import drafting_of
-from arith.runtime.stats import EngineStats
+from arith.runtime.scoring import next_log_probs, score
+from arith.runtime.sweeping.points import Point
+from arith.runtime.sweeping.sweep import SweepResult, chosen_points, swept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
-
-Measured = TypeVar("Measured")
 
 
 class Engine:
@@ -60,29 +49,29 @@ class Engine:
         check_compile(compile)
         self.sampling = sampling if isinstance(sampling, Sampling) else Sampling.of(dict(sampling or {}))
         self.formula = Formula.of(formula)
-        self.device = resolve_device(device)
-        self._drafting = drafting_of(speculate, self.formula, self.formula.bindings)
-        draft = None if self._drafting is None else self._drafting.formula
-        self._models = Models(self.formula, draft, self.device, compile)
-        self.operands = self._models.operands
-        self.plan = self._models.plan
-        self.notes = self._models.notes
-        models = self._models
-        self._rows = RowMaker(
-            self.formula, self.operands, models.readers, models.windows, models.fusion.vocabulary
-        )
-        self._max_rows = max_rows
-        self.stats = EngineStats(self.plan, self._models.backbones)
-        self._busy = threading.Lock()
+        self.runner = Runner(self.formula, max_rows, device, speculate, compile)
+        self.device = self.runner.device
+        self.operands = self.runner.models.operands
+        self.plan = self.runner.models.plan
+        self.notes = self.runner.models.notes
+        self.stats = self.runner.stats
+        self.points: Sequence[Point] = ()
 
     @classmethod
     def load(cls, path: str | Path, *, max_rows: int | None = None, device: str | None = None) -> "Engine":
-        """The engine of a specification: a YAML file, or a folder that `save` wrote."""
+        """The engine of a specification: a YAML file, or a folder that `save` wrote.
+
+        Where the specification's sweep compares formulas, the engine holds them all, and calls other than
+        `sweep` run the first of them.
+        """
         from arith.spec import Spec
 
         spec = Spec.load(path)
+        formula, points = spec.swept()
         options: Any = {"sampling": spec.sampling, "speculate": spec.drafting(), "compile": spec.compile}
-        return cls(spec.formula(), max_rows=max_rows, device=device, **options)
+        engine = cls(formula, max_rows=max_rows, device=device, **options)
+        engine.points = points
+        return engine
 
     def save(self, folder: str | Path) -> None:
         """Writes the formula, its operands, parameter values and sampling to `spec.yaml` in the folder, and
@@ -98,7 +87,7 @@ class Engine:
     @property
     def tokenizer(self) -> "PreTrainedTokenizerBase":
         """The first operand's tokenizer, which writes the text of results."""
-        return self._models.tokenizer
+        return self.runner.models.tokenizer
 
     def generate(
         self,
@@ -143,19 +132,22 @@ class Engine:
         speculate: Any = None,
         places: Sequence[str] | None = None,
         wanted: Collection[tuple[int, int]] | None = None,
+        occurrences: Sequence[int] | None = None,
         **sampling: Any,
     ) -> Iterator[Result]:
         """Like `generate`, but yields each result when its row ends. `places` are what errors call the
         prompts. Of `wanted` rows (index of the prompt, sample) no others are run; each is what it is in a
-        run of all."""
+        run of all. `occurrences` number equal prompts, which decides their random numbers; without it they
+        are counted."""
         options = self._options(sampling)
-        generation = self._generation(
+        generation = self.runner.generation(
             prompts,
             options,
             params=params,
             speculate=speculate,
             places=places,
             wanted=wanted,
+            occurrences=occurrences,
             logits_processor=logits_processor,
             stopping_criteria=stopping_criteria,
         )
@@ -164,16 +156,8 @@ class Engine:
         return self._results(generation, options, streamer)
 
     def _results(self, generation: Generation, sampling: Sampling, streamer: Any) -> Iterator[Result]:
-        if streamer is not None and generation.waiting:
-            first = next(iter(self.operands.values()))
-            streamer.put(torch.tensor([generation.waiting[0].prompt_ids[first]]))
-        with self._at_work(generation):
-            for rows in generation.run():
-                for row in rows:
-                    if streamer is not None and (tokens := row.release()):
-                        streamer.put(torch.tensor(tokens))
-                    if row.finish_reason is not None:
-                        yield row.result(sampling.seed, self.tokenizer)
+        with self.runner.at_work(generation):
+            yield from results_of(generation, sampling.seed, self.tokenizer, streamer)
         if streamer is not None:
             streamer.end()
 
@@ -191,7 +175,7 @@ class Engine:
         """Like `as_completed`, but yields each row's text in pieces as it comes; a row's last piece has its
         `result`."""
         options = self._options(sampling)
-        generation = self._generation(
+        generation = self.runner.generation(
             prompts,
             options,
             params=params,
@@ -203,17 +187,36 @@ class Engine:
         return self._pieces(generation, options)
 
     def _pieces(self, generation: Generation, sampling: Sampling) -> Iterator[Piece]:
-        decoders = {row: TextDecoder(self.tokenizer) for row in generation.waiting}
-        with self._at_work(generation):
-            for rows in generation.run():
-                for row in rows:
-                    tokens = row.release()
-                    text = "".join(map(decoders[row].push, tokens))
-                    result = None
-                    if row.finish_reason is not None:
-                        text += decoders.pop(row).flush()
-                        result = row.result(sampling.seed, self.tokenizer)
-                    yield Piece(row.index, row.sample, text, tokens, result)
+        with self.runner.at_work(generation):
+            yield from pieces_of(generation, sampling.seed, self.tokenizer)
+
+    def sweep(
+        self,
+        prompts: Any,
+        sweep: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, float] | None = None,
+        places: Sequence[str] | None = None,
+        wanted: Collection[tuple[int, int, int]] | None = None,
+        **options: Any,
+    ) -> Iterator[SweepResult]:
+        """Writes text for each prompt at each point of a sweep; yields each result when its row ends.
+
+        prompts: as for `generate`.
+        sweep: names with the list of their values, or with an expression over other names: `{"h": [0, 0.5,
+            1], "s": "1 - h"}`; `points`, `random`, `sobol`, `simplex` and `formula` as in a specification.
+            When None the specification's own.
+        params: values of parameters that aren't swept, over those bound.
+        places: what errors call the prompts.
+        wanted: index of the prompt, index of the point and sample of the rows to run; None for all. Each is
+            what it is in a run of all.
+        options: those of `as_completed`, those of `Sampling` among them.
+
+        Points share the prompts' prefill and random numbers: a row equals that of `generate` with the point's
+        parameters. Raises `OptionError` for a sweep that can't be run.
+        """
+        points = chosen_points(self, sweep, params)
+        return swept(self, points, prompts, places=places, wanted=wanted, options=options)
 
     def score(
         self,
@@ -229,71 +232,13 @@ class Engine:
         A completion is a text, tokenised by itself, or a list of token ids. `end` adds the token that ends
         the turn. `places` are what errors call the prompts.
         """
-        rows = self._rows.to_score(prompts, completions, params, end=end, behind=False, places=places)
-        return self._teacher_forced(rows, partial(score, self._models.fusion), behind=False)
+        rows = self.runner.rows.to_score(prompts, completions, params, end=end, behind=False, places=places)
+        return self.runner.teacher_forced(rows, partial(score, self.runner.models.fusion), behind=False)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation: a
         text or a list of token ids, which may be empty."""
-        rows = self._rows.to_score(prompts, continuations, params, end=False, behind=True)
-        found = self._teacher_forced(rows, partial(next_log_probs, self._models.fusion), behind=True)
-        return torch.cat(found) if found else torch.empty(0, self._models.fusion.vocabulary)
-
-    def _generation(
-        self,
-        prompts: Any,
-        sampling: Sampling,
-        *,
-        params: Any,
-        speculate: Any,
-        places: Sequence[str] | None,
-        wanted: Collection[tuple[int, int]] | None = None,
-        **objects: Any,
-    ) -> Generation:
-        """A generation that is checked and rendered, but has run nothing."""
-        drafting = self._drafting
-        if speculate is not None:
-            declared = {**self.formula.bindings, **self._models.declared}
-            drafting = drafting_of(speculate, self.formula, declared)
-        samples, seed = sampling.num_return_sequences, sampling.seed
-        draft = None if drafting is None else drafting.formula
-        rows = self._rows.to_generate(prompts, params, samples, seed, places, wanted, draft)
-        return ready(
-            self._models,
-            rows,
-            sampling,
-            drafting=drafting,
-            stats=self.stats.speculation,
-            rewinds=self.stats.rewinding,
-            max_rows=self._rows_at_once(rows, sampling.max_new_tokens),
-            **objects,
-        )
-
-    def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
-        if self._max_rows is not None:
-            return self._max_rows
-        longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
-        return self.plan.rows_that_fit(longest + new_tokens, MOST_ROWS.get(self.device.type, 32))
-
-    def _teacher_forced(
-        self, rows: Sequence[Row], measure: Callable[[Row, RowLogits], Measured], *, behind: bool
-    ) -> list[Measured]:
-        """What `measure` makes of each row and its logits."""
-        longest = max((len(row.tokens) for row in rows), default=0)
-        with self._at_work():
-            most = self._rows_at_once(rows, longest)
-            forced = teacher_forced(self._models.fusion, self._models.backbones, rows, behind, most)
-            return [measure(row, logits) for row, logits in forced]
-
-    @contextmanager
-    def _at_work(self, generation: Generation | None = None) -> Iterator[None]:
-        """The engine's caches belong to one call at a time, and are given back at its end."""
-        if not self._busy.acquire(blocking=False):
-            raise OptionError("the engine is at work on another call", "finish or close that one first")
-        try:
-            yield
-        finally:
-            if generation is not None:
-                self.stats.lowered_to = generation.lowered_to
-            self._models.reset()
-            self._busy.release()
+        fusion = self.runner.models.fusion
+        rows = self.runner.rows.to_score(prompts, continuations, params, end=False, behind=True)
+        found = self.runner.teacher_forced(rows, partial(next_log_probs, fusion), behind=True)
+        return torch.cat(found) if found else torch.empty(0, fusion.vocabulary)

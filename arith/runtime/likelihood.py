@@ -40,8 +40,8 @@ class Likelihood:
     ):
         self.names = tuple(names)
         self._engine = engine
-        self._fusion = engine._models.fusion
-        rows = engine._rows.to_score(prompts, texts, values, end=True, behind=False, places=places)
+        self._fusion = engine.runner.models.fusion
+        rows = engine.runner.rows.to_score(prompts, texts, values, end=True, behind=False, places=places)
         # NaN is no weight of 0, so that nothing is left out which other values of the parameters need.
         varied = {**values, **dict.fromkeys(self.names, math.nan)}
         bound = engine.formula.bindings
@@ -60,9 +60,9 @@ class Likelihood:
 
         report(f"running the operands over {len(rows)} texts of {int(self.counts.sum()):,} tokens ...")
         # The first one alone tells how much room all take, before the others run.
-        self._rows = engine._teacher_forced(rows[:1], keep, behind=False)
+        self._rows = engine.runner.teacher_forced(rows[:1], keep, behind=False)
         report(f"keeping their logits: {kept.place}")
-        self._rows += engine._teacher_forced(rows[1:], keep, behind=False)
+        self._rows += engine.runner.teacher_forced(rows[1:], keep, behind=False)
         self._memories: dict[tuple[Row, int], Memory] = {}
 
     def totals(self, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ class Likelihood:
         reached = [False] * len(leaves)
         totals = torch.zeros(len(self._rows), dtype=torch.float64)
         gradients = torch.zeros(len(self._rows), len(leaves), dtype=torch.float64)
-        with self._engine._at_work():
+        with self._engine.runner.at_work():
             for number, (row, logits) in enumerate(self._rows):
                 for part in self._parts(row, logits, leaves):
                     totals[number] += part.item()

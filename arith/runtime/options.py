@@ -216,6 +216,7 @@ _WORDS = {
     "less_than_equal": "must be at most {le}",
     "string_type": "must be text",
     "string_too_short": "is empty",
+    "too_short": "must have at least {min_length}",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
 }

@@ -32,6 +32,17 @@ def as_prompts(prompts: Any) -> list[Prompt]:
     return listed
 
 
+def occurrences_of(prompts: Sequence[Prompt]) -> list[int]:
+    """For each prompt how many equal ones come before it."""
+    seen: Counter[str] = Counter()
+    found = []
+    for number, prompt in enumerate(prompts, start=1):
+        content = canonical_text(prompt, f"prompt {number}")
+        found.append(seen[content])
+        seen[content] += 1
+    return found
+
+
 def as_params(formula: Formula, params: Any, count: int) -> list[dict[str, float]]:
     """The parameter values of each prompt, from one dict for all or a list of one for each."""
     if params is None or isinstance(params, Mapping):
@@ -119,13 +130,15 @@ class RowMaker:
         seed: int,
         places: Sequence[str] | None = None,
         wanted: Collection[tuple[int, int]] | None = None,
+        occurrences: Sequence[int] | None = None,
         draft: Formula | None = None,
     ) -> list[Row]:
         """Rows that have no token yet, the samples of a prompt next to each other: of all, or those whose
-        prompt's index and sample are `wanted`. `draft` proposes tokens for them."""
+        prompt's index and sample are `wanted`. `occurrences` number equal prompts, instead of being counted;
+        `draft` proposes tokens for them."""
         prompts = as_prompts(prompts)
         values = as_params(self.formula, params, len(prompts))
-        rows = self._rows(prompts, [0] * len(prompts), values, samples, seed, places)
+        rows = self._rows(prompts, [0] * len(prompts), values, samples, seed, places, occurrences)
         for row in rows if draft is not None else ():
             assert draft is not None
             shared = {name: value for name, value in row.values.items() if name in draft.parameters}
@@ -167,21 +180,20 @@ class RowMaker:
         samples: int,
         seed: int,
         places: Sequence[str] | None,
+        occurrences: Sequence[int] | None = None,
     ) -> list[Row]:
         counted = [f"prompt {number}" for number in range(1, len(prompts) + 1)]
         prompt_ids = self.reader.read(prompts, room, places or counted)
-        seen: Counter[str] = Counter()
+        occurrences = occurrences or occurrences_of(prompts)
         rows = []
         for index, prompt in enumerate(prompts):
             content = canonical_text(prompt, counted[index])
-            occurrence = seen[content]
-            seen[content] += 1
             program = self.formula.program
             bound = self.formula.bindings
             needed = frozenset(bound[name] for name in program.needed(values[index]))
             for sample in range(samples):
                 place = f"{places[index] if places else f'row {index + 1}'}, sample {sample + 1}"
-                key = row_key(seed, content, occurrence, sample)
+                key = row_key(seed, content, occurrences[index], sample)
                 row = Row(
                     index, sample, place, prompt, prompt_ids[index], values[index], needed, self.operands, key
                 )

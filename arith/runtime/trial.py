@@ -54,7 +54,7 @@ class Trial:
         self.prompts = prompts
         self.tokens = tokens
         self.params = params
-        engine._models.end_ids = frozenset()
+        engine.runner.models.end_ids = frozenset()
 
     def run(self, rows: int, **options: Any) -> Timing:
         """A call with so many rows: the prompts in turn. `options` are those of `Engine.generate`."""
@@ -83,7 +83,7 @@ class Trial:
         """The operands that run for the first prompt, by their backbone."""
         runs = self._row(self.prompts[0]).runs
         found: dict[Backbone, list[LLM]] = {}
-        for operand, backbone in self.engine._models.backbones.items():
+        for operand, backbone in self.engine.runner.models.backbones.items():
             if operand in runs:
                 found.setdefault(backbone, []).append(operand)
         return found
@@ -113,7 +113,7 @@ class Trial:
 
     def weight_bytes(self) -> int:
         """The memory of the language models' weights, in bytes."""
-        return weight_bytes(*map(bare_model, dict.fromkeys(self.engine._models.backbones.values())))
+        return weight_bytes(*map(bare_model, dict.fromkeys(self.engine.runner.models.backbones.values())))
 
     def cache_bytes(self) -> int:
         """The memory of a row's keys and values at its end, in bytes, as the plan tells it."""
@@ -125,7 +125,7 @@ class Trial:
         )
 
     def _row(self, prompt: Prompt) -> Row:
-        return self.engine._rows.to_generate([prompt], self.params, 1, 0)[0]
+        return self.engine.runner.rows.to_generate([prompt], self.params, 1, 0)[0]
 
 
 @torch.inference_mode()

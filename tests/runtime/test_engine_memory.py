@@ -150,7 +150,7 @@ def test_rows_of_random_lengths_are_each_what_they_are_alone(
     chance = random.Random(count)
     prompts = ["".join(chance.choices("abcdefgh ", k=chance.randint(1, 60))) for _ in range(count)]
     prompts = list(dict.fromkeys(prompts))
-    backbone = next(iter(engine._models.backbones.values()))
+    backbone = next(iter(engine.runner.models.backbones.values()))
     most = 0
     found: dict[int, list[int]] = {}
     for result in engine.as_completed(prompts, max_new_tokens=40, seed=8):

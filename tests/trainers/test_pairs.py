@@ -139,7 +139,7 @@ def test_a_name_of_two_operands_is_renamed_on_the_rejected_side_only(llm: LLM, o
 def test_sides_that_cannot_be_told_apart_are_refused(llm: LLM, other: LLM) -> None:
     with pytest.raises(OptionError, match="the chosen and the rejected side are the same"):
         contrast(llm, Formula.of(llm))
-    with pytest.raises(FormulaError, match="`is_chosen` tells the sides of a pair apart"):
+    with pytest.raises(FormulaError, match="`is_chosen` tells formulas apart"):
         contrast(Formula("a*is_chosen", a=llm), other)
     with pytest.raises(FormulaError, match="`w` is bound to two different things"):
         contrast(Formula("w*a", a=llm, w=1), Formula("w*a", a=llm, w=2))

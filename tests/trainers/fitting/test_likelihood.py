@@ -55,7 +55,7 @@ def test_operands_and_classifiers_run_once(engine: Build) -> None:
     made = engine("base + a*arm + b*guide(rude, on=base, k=4)", a=0.0, b=0.0)
     likelihood = likelihood_of(made, ["a", "b"], {"a": 0.0, "b": 0.0}, TEXTS)
     likelihood.totals(torch.tensor([0.1, 0.2]))
-    guide = made._models.fusion.facts.guides["rude"]
+    guide = made.runner.models.fusion.facts.guides["rude"]
     before = made.stats.forwards, guide.stats.texts_run
     assert min(before) > 0
     likelihood.totals(torch.tensor([-0.4, 0.7]))
@@ -106,7 +106,7 @@ def test_gradients_are_finite_where_an_operand_excludes_tokens(
     engine: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = engine("base - a*other", a=0.5)
-    forced = made._teacher_forced
+    forced = made.runner.teacher_forced
 
     def excluding(rows: Any, measure: Callable[..., Any], *, behind: bool) -> list[Any]:
         def measured(row: Any, logits: Any) -> Any:
@@ -115,7 +115,7 @@ def test_gradients_are_finite_where_an_operand_excludes_tokens(
 
         return forced(rows, measured, behind=behind)
 
-    monkeypatch.setattr(made, "_teacher_forced", excluding)
+    monkeypatch.setattr(made.runner, "teacher_forced", excluding)
     likelihood = likelihood_of(made, ["a"], {"a": 0.5}, TEXTS)
     for a in (0.0, 0.5):
         at = torch.tensor([a], dtype=torch.float64)

@@ -1,0 +1,102 @@
+"""The runner: the models of an engine, and what its calls have in common."""
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from arith.errors import OptionError
+from arith.language import Formula
+from arith.operands.loading import resolve_device
+from arith.runtime.generation import Generation
+from arith.runtime.models import Models
+from arith.runtime.options import Compile, Sampling
+from arith.runtime.row import Row
+from arith.runtime.rows import RowMaker
+from arith.runtime.scoring import RowLogits, teacher_forced
+from arith.runtime.setup import ready
+from arith.runtime.speculation.drafting import drafting_of
+from arith.runtime.stats import EngineStats
+
+MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
+
+Measured = TypeVar("Measured")
+
+
+class Runner:
+    """Runs rows of one formula, one call at a time. Loads its models when it is made; the arguments are those
+    of `Engine`."""
+
+    def __init__(
+        self, formula: Formula, max_rows: int | None, device: str | None, speculate: Any, compile: Compile
+    ):
+        self.formula = formula
+        self.device = resolve_device(device)
+        self.drafting = drafting_of(speculate, formula, formula.bindings)
+        draft = None if self.drafting is None else self.drafting.formula
+        self.models = Models(formula, draft, self.device, compile)
+        readers, vocabulary = self.models.readers, self.models.fusion.vocabulary
+        self.rows = RowMaker(formula, self.models.operands, readers, self.models.windows, vocabulary)
+        self.max_rows = max_rows
+        self.stats = EngineStats(self.models.plan, self.models.backbones)
+        self._busy = threading.Lock()
+
+    def generation(
+        self,
+        prompts: Any,
+        sampling: Sampling,
+        *,
+        params: Any,
+        speculate: Any,
+        places: Sequence[str] | None,
+        wanted: Collection[tuple[int, int]] | None = None,
+        occurrences: Sequence[int] | None = None,
+        **objects: Any,
+    ) -> Generation:
+        """A generation that is checked and rendered, but has run nothing."""
+        drafting = self.drafting
+        if speculate is not None:
+            declared = {**self.formula.bindings, **self.models.declared}
+            drafting = drafting_of(speculate, self.formula, declared)
+        samples, seed = sampling.num_return_sequences, sampling.seed
+        draft = None if drafting is None else drafting.formula
+        rows = self.rows.to_generate(prompts, params, samples, seed, places, wanted, occurrences, draft)
+        return ready(
+            self.models,
+            rows,
+            sampling,
+            drafting=drafting,
+            stats=self.stats.speculation,
+            rewinds=self.stats.rewinding,
+            max_rows=self._rows_at_once(rows, sampling.max_new_tokens),
+            **objects,
+        )
+
+    def teacher_forced(
+        self, rows: Sequence[Row], measure: Callable[[Row, RowLogits], Measured], *, behind: bool
+    ) -> list[Measured]:
+        """What `measure` makes of each row and its logits."""
+        longest = max((len(row.tokens) for row in rows), default=0)
+        with self.at_work():
+            most = self._rows_at_once(rows, longest)
+            forced = teacher_forced(self.models.fusion, self.models.backbones, rows, behind, most)
+            return [measure(row, logits) for row, logits in forced]
+
+    def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
+        if self.max_rows is not None:
+            return self.max_rows
+        longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
+        return self.models.plan.rows_that_fit(longest + new_tokens, MOST_ROWS.get(self.device.type, 32))
+
+    @contextmanager
+    def at_work(self, generation: Generation | None = None) -> Iterator[None]:
+        """The models' caches belong to one call at a time, and are given back at its end."""
+        if not self._busy.acquire(blocking=False):
+            raise OptionError("the engine is at work on another call", "finish or close that one first")
+        try:
+            yield
+        finally:
+            if generation is not None:
+                self.stats.lowered_to = generation.lowered_to
+            self.models.reset()
+            self._busy.release()

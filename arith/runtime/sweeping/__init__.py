@@ -1,0 +1,1 @@
+"""Sweeps: the points of parameters that one call runs, and their rows."""

@@ -1,0 +1,171 @@
+"""From a sweep's keys to its points."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from itertools import combinations, pairwise, product
+
+import torch
+
+from arith.errors import OptionError
+from arith.language import Formula
+from arith.language.alternatives import picked
+from arith.language.scalar import Scalar
+from arith.runtime.sweeping.keys import Drawn, Simplex, SweepKeys
+from grammar.errors import FormulaError, nearest
+
+FORMULA = "formula"
+"""Under this name a point says which of several formulas it is of."""
+
+Values = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: `values` of what is swept, and `params`, all of the engine's parameters there."""
+
+    values: Mapping[str, float | str]
+    params: Mapping[str, float]
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={_written(value)}" for name, value in self.values.items())
+
+
+def points_of(sweep: SweepKeys, formula: Formula, params: Mapping[str, float]) -> list[Point]:
+    """The points at which a sweep runs a formula; `params` are values of what isn't swept, over those bound.
+
+    Where `sweep.formula` names several formulas, `formula` holds them as `alternatives`. A name that the
+    formula of a point doesn't use is no part of that point, and of points that are equal then one is run.
+    Raises `OptionError` for a name that is swept twice, that no formula uses, or that is linked in a circle,
+    and for a linked value that can't be computed, with the point.
+    """
+    factors = _factors(sweep)
+    if not factors and sweep.formula is None:
+        raise OptionError(
+            "sweep: there is nothing to run through", "it names values, as in `alpha: [0, 0.5, 1]`"
+        )
+    names = [name for factor in factors for name in factor[0]]
+    for number, name in enumerate(names):
+        if name in names[:number] or name in sweep.links:
+            raise OptionError(f"sweep: `{name}` is swept twice")
+    links = _in_order(sweep.links)
+    uses = _uses(sweep, formula)
+    _refuse_unused(names, links, uses)
+    bound = {name: value for name, value in formula.bindings.items() if isinstance(value, float)}
+    found: dict[tuple[tuple[str, float | str], ...], Point] = {}
+    for variant, used in uses.items():
+        shown = _with_causes(used, links)
+        which = {} if variant is None else picked(sweep.formula or (), variant)
+        for combined in product(*factors):
+            swept = {name: value for part in combined for name, value in part.items()}
+            values = _linked(swept, links, {**bound, **params})
+            point: dict[str, float | str] = {} if variant is None else {FORMULA: variant}
+            point |= {name: value for name, value in values.items() if name in shown}
+            given = {**params, **values, **which}
+            known = {name: value for name, value in given.items() if name in formula.parameters}
+            found.setdefault(tuple(point.items()), Point(point, formula.parameter_values(known)))
+    return list(found.values())
+
+
+def _factors(sweep: SweepKeys) -> list[Sequence[Values]]:
+    """What is combined in every way: each axis, and each set of points."""
+    factors: list[Sequence[Values]] = [
+        [{name: value} for value in values] for name, values in sweep.axes.items()
+    ]
+    if sweep.points is not None:
+        factors.append(sweep.points)
+    if sweep.random is not None:
+        generator = torch.Generator().manual_seed(sweep.random.seed)
+        size = (sweep.random.count, len(sweep.random.ranges))
+        factors.append(_scaled(sweep.random, torch.rand(size, generator=generator, dtype=torch.float64)))
+    if sweep.sobol is not None:
+        engine = torch.quasirandom.SobolEngine(  # type: ignore[no-untyped-call]
+            len(sweep.sobol.ranges), scramble=True, seed=sweep.sobol.seed
+        )
+        factors.append(_scaled(sweep.sobol, engine.draw(sweep.sobol.count, dtype=torch.float64)))
+    if sweep.simplex is not None:
+        factors.append(list(_shares(sweep.simplex)))
+    return factors
+
+
+def _scaled(drawn: Drawn, unit: torch.Tensor) -> list[Values]:
+    """Points of the unit cube `[count, names]` in the box."""
+    return [
+        {
+            name: low + (high - low) * u
+            for (name, (low, high)), u in zip(drawn.ranges.items(), row, strict=True)
+        }
+        for row in unit.tolist()
+    ]
+
+
+def _shares(simplex: Simplex) -> Iterable[Values]:
+    """Every way of giving `steps` equal parts to the names."""
+    between = len(simplex.names) - 1
+    for bars in combinations(range(simplex.steps + between), between):
+        ends = (-1, *bars, simplex.steps + between)
+        parts = [right - left - 1 for left, right in pairwise(ends)]
+        values = (simplex.total * part / simplex.steps for part in parts)
+        yield dict(zip(simplex.names, values, strict=True))
+
+
+def _in_order(links: Mapping[str, str]) -> dict[str, Scalar]:
+    """The linked names, each after those that it follows from."""
+    scalars: dict[str, Scalar] = {}
+    for name, text in links.items():
+        try:
+            scalars[name] = Scalar(text)
+        except FormulaError as error:
+            raise OptionError(f"sweep: {name}: {error}") from None
+    sorter = TopologicalSorter({name: set(one.names) & scalars.keys() for name, one in scalars.items()})
+    try:
+        return {name: scalars[name] for name in sorter.static_order()}
+    except CycleError as error:
+        circle = " -> ".join(f"`{name}`" for name in reversed(error.args[1]))
+        raise OptionError(f"sweep: the linked values go in a circle: {circle}") from None
+
+
+def _uses(sweep: SweepKeys, formula: Formula) -> dict[str | None, frozenset[str]]:
+    """The parameters that each of the formulas that are swept uses, or the only one."""
+    if sweep.formula is None:
+        return {None: frozenset(formula.parameters)}
+    return {name: frozenset(Formula.of(one).parameters) for name, one in sweep.formula.items()}
+
+
+def _with_causes(used: Collection[str], links: Mapping[str, Scalar]) -> set[str]:
+    """These names, and those from which the linked ones of them follow."""
+    found = set(used)
+    for name in reversed(list(links)):
+        if name in found:
+            found.update(links[name].names)
+    return found
+
+
+def _refuse_unused(
+    names: Sequence[str],
+    links: Mapping[str, Scalar],
+    uses: Mapping[str | None, Collection[str]],
+) -> None:
+    used: set[str] = set().union(*uses.values())
+    for name in (*names, *links):
+        if name not in _with_causes(used, links):
+            close = nearest(name, used)
+            listed = ", ".join(f"`{one}`" for one in sorted(used)) or "none"
+            hint = f"did you mean `{close}`?" if close else f"its parameters: {listed}"
+            raise OptionError(f"sweep: `{name}` is swept, but the formula does not use it", hint)
+
+
+def _linked(swept: Values, links: Mapping[str, Scalar], fixed: Mapping[str, float]) -> Values:
+    """The swept values with those that follow from them."""
+    values = dict(swept)
+    for name, link in links.items():
+        try:
+            values[name] = link.value({**fixed, **values})
+        except FormulaError as error:
+            where = ", ".join(f"{one}={_written(value)}" for one, value in swept.items())
+            raise OptionError(f"sweep: {name}, at {where or 'its only point'}: {error}") from None
+    return values
+
+
+def _written(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
