@@ -1,11 +1,11 @@
 """Parameter values in a file of their own: a YAML mapping of names to numbers."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from arith.errors import SpecError
+from arith.whole_file import write_whole
 from arith.yaml_document import read_yaml, write_yaml
 from grammar.errors import nearest
 
@@ -36,10 +36,8 @@ def read_params(path: Path, known: Sequence[str]) -> dict[str, float]:
 def write_params(path: Path, values: Mapping[str, float]) -> None:
     """Writes such a file, whole or not at all; one that is there is replaced. Raises `SpecError` where it
     can't be written."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(write_yaml(dict(values)), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, write_yaml(dict(values)))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise SpecError(f"{path}: can't be written: {reason}") from None

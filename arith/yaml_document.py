@@ -6,7 +6,7 @@ Scalars are read by YAML 1.2's core schema, as editors and other programs do: `1
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -35,17 +35,19 @@ _TAGS = {
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """The data of one file (`dict`, `list`, text, numbers, booleans, None) and where each part stands."""
+    """The data of one file (`dict`, `list`, text, numbers, booleans, None) and where each part stands: in a
+    line, or in `changes` outside the file."""
 
     source: str
     data: object
     lines: dict[Key, int]
+    changes: dict[Key, str] = field(default_factory=dict)
 
     def place(self, key: Key) -> str:
-        """`file:line`, of the key or of the nearest part around it that is written."""
-        while key and key not in self.lines:
+        """`file:line` of the key, or of the nearest part around it that is written; or its change."""
+        while key and key not in self.lines and key not in self.changes:
             key = key[:-1]
-        return f"{self.source}:{self.lines.get(key, 1)}"
+        return self.changes.get(key) or f"{self.source}:{self.lines.get(key, 1)}"
 
 
 def read_yaml(path: Path) -> YamlDocument:

@@ -49,7 +49,8 @@ class Recipe:
         folder = Path(path).resolve().parent
 
         def located(value: str, *key: str) -> str:
-            seen = Path.cwd() if key in here else folder
+            changed = any(key == one[: len(key)] or one == key[: len(one)] for one in here)
+            seen = Path.cwd() if changed else folder
             file = key == ("output",) or (key[0] == "data" and is_data_file(value))
             return os.path.abspath(seen / Path(value).expanduser()) if file else seen_from(seen, value)
 
@@ -134,4 +135,7 @@ def _set(document: YamlDocument, change: str) -> tuple[str, ...]:
             raise OptionError(f"--set {change}: `{part}` is no mapping of keys to values in the recipe")
         place = place[part]
     place[key[-1]] = parse_yaml(text, f"--set {change}").data
+    for inner in [one for one in document.lines if one[: len(key)] == key]:
+        del document.lines[inner]
+    document.changes[key] = f"--set {change}"
     return key

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from transformers import TrainingArguments
 
@@ -15,11 +15,11 @@ from arith.operands.prompts import turn_end
 from arith.operands.quiet import quiet
 from arith.operands.tokenizers import load_tokenizer
 from trainers.data.load import Data, load_data
-from trainers.loop.arguments import precision, training_arguments
-from trainers.loop.assembly import make_trainer, sharded
+from trainers.loop.arguments import rows_a_step, training_arguments
+from trainers.loop.assembly import make_trainer
 from trainers.loop.processes import by_the_first
-from trainers.loop.reference import REFERENCE_NAME, add_reference
-from trainers.loop.trainer import ObjectiveTrainer
+from trainers.loop.reference import ReferenceScores
+from trainers.loop.saving import save
 from trainers.output.folder import OutputFolder
 from trainers.output.metrics import MetricsFile, Report, read_metrics
 from trainers.output.progress import Progress, Say
@@ -56,9 +56,9 @@ def train(recipe: Recipe, say: Say = lambda _: None) -> Trained:
         say(str(data.report))
         with quiet():
             trainer = make_trainer(recipe, arguments, data, tokenizer, say)
-            by_the_first(arguments.process_index, lambda: _begin(folder, data))
+            by_the_first(arguments.process_index, lambda: _begin(folder, data, rows_a_step(arguments)))
             if recipe.objective.reference and recipe.adapter is None:
-                add_reference(trainer, recipe.output)
+                trainer.add_callback(ReferenceScores(trainer, recipe.output))
             step = _step(checkpoint)
             if checkpoint is not None:
                 arguments.eval_on_start = False
@@ -67,7 +67,7 @@ def train(recipe: Recipe, say: Say = lambda _: None) -> Trained:
                 trainer.add_callback(MetricsFile(recipe.output, step))
             trainer.add_callback(Progress(say))
             trainer.train_from(checkpoint)
-            _save(trainer, recipe, arguments, tokenizer)
+            save(trainer, recipe, arguments, tokenizer)
         reports = read_metrics(recipe.output)
         if folder is not None:
             draw_curve(reports, recipe.output / CURVE_NAME)
@@ -119,34 +119,13 @@ def recipe_data(recipe: Recipe, tokenizer: "PreTrainedTokenizerBase", seed: int)
     )
 
 
-def _begin(folder: OutputFolder | None, data: Data) -> None:
+def _begin(folder: OutputFolder | None, data: Data, rows: int) -> None:
     assert folder is not None
-    folder.begin(data.train, str(data.report))
+    folder.begin(data, rows)
 
 
 def _step(checkpoint: Path | None) -> int:
     return 0 if checkpoint is None else int(checkpoint.name.rpartition("-")[2])
-
-
-def _save(
-    trainer: ObjectiveTrainer,
-    recipe: Recipe,
-    arguments: TrainingArguments,
-    tokenizer: "PreTrainedTokenizerBase",
-) -> None:
-    """Writes the adapter, or the whole model with its tokenizer, in the operand's dtype."""
-    model: Any = trainer.model
-    if recipe.objective.rewards_texts and recipe.adapter is not None:
-        trainer.model = model = model.merge_and_unload()
-        trainer.processing_class = tokenizer
-    if recipe.adapter is None and not sharded(arguments):
-        model.to(precision(recipe, arguments.device).dtype)
-    model.config.use_cache = True
-    trainer.save_model(str(recipe.output))
-    if not arguments.process_index:
-        # The recipe and the manifest say in words what the libraries' own files would.
-        for name in ("training_args.bin", "README.md", REFERENCE_NAME):
-            (recipe.output / name).unlink(missing_ok=True)
 
 
 def _manifest(recipe: Recipe) -> Manifest:

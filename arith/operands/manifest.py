@@ -8,6 +8,7 @@ from typing import Any
 
 from arith.errors import OperandError
 from arith.operands.locate import canonical
+from arith.whole_file import write_whole
 
 MANIFEST_NAME = "arith.json"
 
@@ -31,9 +32,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Written whole or not at all: a folder with a manifest is a finished one."""
-        part = folder / f"{MANIFEST_NAME}.part"
-        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(part, folder / MANIFEST_NAME)
+        write_whole(folder / MANIFEST_NAME, json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_manifest(folder: str) -> Manifest | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from arith.operands.guide_operand import GuideOperand
+from arith.operands.llm import RAW
 from arith.operands.manifest import read_manifest
 
 
@@ -37,4 +38,5 @@ class RewardModel(GuideOperand):
         self._check()
         manifest = read_manifest(self.model)
         if self.template is None and manifest is not None and manifest.template is not None:
-            object.__setattr__(self, "template", f"{manifest.template}{{text}}")
+            prompt = "{prompt}" if manifest.template == RAW else manifest.template
+            object.__setattr__(self, "template", f"{prompt}{{text}}")

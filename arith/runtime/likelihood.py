@@ -123,7 +123,7 @@ class Likelihood:
                     None,
                     "leave the text out, or widen the formula's support",
                 )
-        return chosen.double().sum()
+        return chosen.cpu().double().sum()  # not all devices have float64
 
     def _refuse_unreached(self, reached: Sequence[bool]) -> None:
         for name, is_reached in zip(self.names, reached, strict=True):

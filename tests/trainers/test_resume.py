@@ -98,7 +98,7 @@ def test_a_run_that_was_cut_off_behind_its_last_step_takes_no_step_more(
         def killed(*_: Any) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("trainers.run._save", killed)
+        patch.setattr("trainers.run.save", killed)
         train(Recipe.load(recipe))
     train(Recipe.load(recipe))
     expected = weights(tmp_path / "whole")

@@ -17,7 +17,7 @@ from trainers.recipe import Recipe
 _NUMBERS = {int, float, bool, type(None)}
 # Of a run; a shorter one would lose too much to a crash, and a longer one spend too much on disks.
 SAVES, EVALUATIONS, REPORTS = 0.1, 0.2, 0.02
-_OURS = {
+OURS = {
     "output_dir": "it is the recipe's `output`",
     "bf16": "the operand's `dtype` is the training's",
     "fp16": "the operand's `dtype` is the training's",
@@ -25,7 +25,11 @@ _OURS = {
     "beta": "it belongs under `objective`",
     "resume_from_checkpoint": "an unfinished folder is resumed by itself",
     "remove_unused_columns": "the columns are arith's own",
-    "label_names": "the columns are arith's own",
+    "disable_tqdm": "the progress is told in lines",
+    "eval_on_start": "the validation always runs before the first step",
+    "logging_nan_inf_filter": "a loss that is no number ends the run",
+    "batch_eval_metrics": "figures are means over all rows",
+    "auto_find_batch_size": "the order of rows depends on it, and so on the memory at hand",
     "train_sampling_strategy": "batches hold rows of similar lengths already",
     "label_smoothing_factor": "the objective has `label_smoothing`",
     "load_best_model_at_end": "the manifest names one run to its end; stop earlier with `max_steps`",
@@ -48,6 +52,7 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "eval_steps": EVALUATIONS,
         "eval_strategy": "steps" if validates else "no",
         "report_to": "none",
+        "ddp_find_unused_parameters": False,
         # Without it accelerate sees no other processes on a machine without a GPU.
         "use_cpu": resolve_device(None).type == "cpu",
     }
@@ -60,9 +65,9 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
         "eval_on_start": validates,  # on the very rows that are used afterwards
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,
-        "label_names": ["tokens"],
         "disable_tqdm": True,
     }
+    assert ours.keys() <= OURS.keys()
     try:
         arguments = TrainingArguments(**settings | ours)
         arguments = _with_precision(recipe, arguments, settings | ours)
@@ -84,9 +89,16 @@ def _with_precision(
     device = arguments.device
     dtype = precision(recipe, device).dtype
     name = {torch.bfloat16: "bf16", torch.float16: "fp16"}.get(dtype)
-    if name is None:
-        return arguments
-    return TrainingArguments(**settings | {name: True})
+    if name is not None:
+        return TrainingArguments(**settings | {name: True})
+    arguments.mixed_precision = "no"  # whatever a launcher was told
+    return arguments
+
+
+def rows_a_step(arguments: TrainingArguments) -> int:
+    """How many rows all processes together take for one step of the optimiser."""
+    slices: int = arguments.gradient_accumulation_steps * arguments.world_size
+    return arguments.train_batch_size * slices
 
 
 def precision(recipe: Recipe, device: torch.device) -> Precision:
@@ -101,8 +113,8 @@ def _check(recipe: Recipe) -> None:
     known = [field.name for field in fields(TrainingArguments) if field.init]
     for name in recipe.training:
         place = recipe.document.place(("training", name))
-        if name in _OURS:
-            raise SpecError(f"{place}: `training.{name}` isn't yours to set here: {_OURS[name]}")
+        if name in OURS:
+            raise SpecError(f"{place}: `training.{name}` isn't yours to set here: {OURS[name]}")
         if name not in known:
             close = nearest(name, known)
             hint = f"did you mean `{close}`?" if close else "the names are those of transformers"

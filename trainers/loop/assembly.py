@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import PrinterCallback, TrainingArguments
 
+from arith.errors import OperandError
 from trainers.data.load import Data
 from trainers.loop.arguments import precision
 from trainers.loop.trainer import ObjectiveTrainer
 from trainers.models.trainable import load_trainable
 from trainers.output.progress import Say
 from trainers.recipe import Recipe
+from trainers.scoring.batches import SIDES
 from trainers.scoring.scorer import Scorer, make_scorer
 
 if TYPE_CHECKING:
@@ -31,6 +33,11 @@ def make_trainer(
     Raises `OperandError` for a model that can't be loaded or trained.
     """
     rewards, divided = recipe.objective.rewards_texts, sharded(arguments)
+    if rewards and divided and recipe.adapter is not None:
+        raise OperandError(
+            "a reward model is saved with its adapter merged, which weights divided over processes can't be",
+            "train it without `adapter`, or without DeepSpeed and FSDP",
+        )
     model = load_trainable(
         recipe.operand,
         recipe.adapter,
@@ -41,13 +48,15 @@ def make_trainer(
         seed=arguments.seed,
     )
     base: Any = model if recipe.adapter is None else model.get_base_model()
-    train = _numbered(data.train)
-    validation = None if data.validation is None else _numbered(data.validation)
+    train = _numbered(data.train, 0)
+    validation = None if data.validation is None else _numbered(data.validation, len(train))
     if divided:  # before it is wrapped the model can't run, so nothing can be tried out
         scorer = Scorer(base, rewards=rewards, shared=False, chunked=False)
     else:
         trial = [train[number] for number in range(min(len(train), TRIAL_ROWS))]
-        scorer, slower = make_scorer(base, trial, max(train["length"]), rewards=rewards)
+        longest = max(_longest(rows) for rows in (train, validation) if rows is not None)
+        computing = precision(recipe, arguments.device).dtype
+        scorer, slower = make_scorer(base, trial, longest, computing, rewards=rewards)
         if slower is not None:
             say(f"note: {slower}")
     trainer = ObjectiveTrainer(
@@ -63,8 +72,16 @@ def make_trainer(
     return trainer
 
 
-def _numbered(rows: Any) -> Any:
-    return rows.add_column("index", list(range(len(rows))))
+def _numbered(rows: Any, first: int) -> Any:
+    return rows.add_column("index", list(range(first, first + len(rows))))
+
+
+def _longest(rows: Any) -> int:
+    """The most tokens of a prompt with one of its answers."""
+    sides = [name for name in SIDES if name in rows.column_names]
+    answers = zip(*(rows[name][:] for name in sides), strict=True)
+    pairs = zip(rows["prompt_ids"][:], answers, strict=True)
+    return max(len(prompt) + max(map(len, sides)) for prompt, sides in pairs)
 
 
 def sharded(arguments: TrainingArguments) -> bool:

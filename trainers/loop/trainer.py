@@ -1,81 +1,83 @@
 """transformers' trainer with the objectives of this package: one loop for all of them."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from arith.errors import ArithError
+from trainers.loop.arguments import rows_a_step
 from trainers.loop.figures import means, row_figures
 from trainers.objectives.objective import Objective, Scores
 from trainers.scoring.batches import PAD, Batch
 from trainers.scoring.sampler import LengthBuckets
 from trainers.scoring.scorer import Scorer
 
-REFERENCE = ("chosen_reference", "rejected_reference")
-"""Columns of the reference's log-probabilities, where they are kept with the data."""
 _SHOWN_PLACES = 8
+_CALMER = (
+    "a lower learning_rate, a smaller max_grad_norm or dtype float32 may help; the last checkpoint is whole"
+)
 
 
 class TrainingError(ArithError):
-    """Training can't go on: the loss of a batch is no number."""
+    """Training can't go on: a loss, a gradient or a weight is no number, or nothing was saved."""
+
+
+class _Arrived(Exception):
+    """A run was gone on with behind its last step."""
 
 
 class ObjectiveTrainer(Trainer):
     """Trains by an objective.
 
     The loss of an optimiser step is the weighted mean over all its rows, however many processes and slices
-    these came in. The datasets have the columns of `trainers.data`, and `index`.
+    these came in. The datasets have the columns of `trainers.data`, and `index`, which counts on from the
+    training rows to those of the validation.
+
+    reference: `[rows, sides]`, by that index, the log-probabilities under a reference that isn't the model
+        without its adapter.
     """
 
     def __init__(self, *, objective: Objective, scorer: Scorer, **settings: Any):
-        super().__init__(data_collator=self._collate, compute_metrics=self._metrics, **settings)
+        super().__init__(data_collator=scorer.collate, compute_metrics=self._metrics, **settings)
         self.loss_is_scaled_for_ga = True
         self._objective = objective
         self._scorer = scorer
+        self.reference: Tensor | None = None
         self._sampler: LengthBuckets | None = None
         self._noted: list[tuple[dict[str, Tensor], Tensor]] = []
         self._tokens = 0
-        self._seconds = 0.0
-        self.add_callback(_Epochs(self))
-
-    def _collate(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        batch = self._scorer.collate(rows)
-        if REFERENCE[0] in rows[0]:
-            batch["reference"] = torch.tensor([[row[name] for name in REFERENCE] for row in rows])
-        return batch
+        self._step_rows: list[int] = []
+        self._began = self._seconds = 0.0
+        self.add_callback(_Steps(self))
 
     def train_from(self, checkpoint: Path | None) -> None:
         """Train, behind a checkpoint if there is one; one of the last step has nothing left to do."""
-        if checkpoint is None:
-            self.train()
-            return
-        state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-        if state.global_step < state.max_steps:
-            self.train(resume_from_checkpoint=str(checkpoint))
-        else:
-            # transformers would go a step beyond.
-            self._load_from_checkpoint(str(checkpoint))
+        # Not even then may transformers take a step, as it would; but it loads and wraps the model as needed.
+        with suppress(_Arrived):
+            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
 
     # ---- the order of rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         args: TrainingArguments = self.args
-        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rows = rows_a_step(args)
         seed = args.seed if args.data_seed is None else args.data_seed
-        lengths = cast(Any, self.train_dataset)["length"]
+        lengths = cast(Any, self.train_dataset)["length"][:]
         self._sampler = LengthBuckets(lengths, rows, seed)
         return self._sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """The longest first: if memory runs out, it does so at once."""
-        lengths = torch.tensor(eval_dataset["length"])
+        lengths = torch.tensor(eval_dataset["length"][:])
         return lengths.argsort(descending=True, stable=True).tolist()
 
     def begin_epoch(self, epoch: int) -> None:
@@ -83,14 +85,34 @@ class ObjectiveTrainer(Trainer):
         if self._sampler is not None:
             self._sampler.set_epoch(epoch)
 
+    def begin_step(self) -> None:
+        """Ends a run whose last step was taken before it was cut off."""
+        if self.state.global_step >= self.state.max_steps:
+            raise _Arrived
+
+    def check_step(self) -> None:
+        """Raises `TrainingError` where a gradient is no number: a step by it would spoil the weights."""
+        gradients = [one.grad for one in cast(Any, self.model).parameters() if one.grad is not None]
+        # A scaler of gradients leaves such steps out by itself.
+        if not gradients or self.accelerator.scaler is not None:
+            return
+        if not get_total_norm(gradients).isfinite():
+            raise self._no_number("a gradient", self._step_rows)
+
+    def end_step(self) -> None:
+        """Counts the time of a step."""
+        self._seconds += time.perf_counter() - self._began
+
     # ---- scores and losses
 
     def scores(self, forward: Any, batch: Batch) -> Scores:
         """The scores of the batch's answers. `forward`: the model as it is wrapped for training."""
         values = self._scorer(forward, batch)
-        reference = batch.get("reference")
-        if self._objective.reference and reference is None:
+        reference: Tensor | None = None
+        if self._objective.reference and self.reference is None:
             reference = self._without_adapter(forward, batch)
+        elif self.reference is not None:
+            reference = self.reference[batch["index"].cpu()].to(values.device)
         return Scores(values, batch["tokens"], reference)
 
     def _without_adapter(self, forward: Any, batch: Batch) -> Tensor:
@@ -107,7 +129,9 @@ class ObjectiveTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], Tensor | None]:
         """The batches of an optimiser step, and the sum of their rows' weights over all processes."""
+        self._began = time.perf_counter()
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step_rows = [row for batch in batches for row in batch["index"].tolist()]
         weights = [self._objective.weights(batch["tokens"]).sum() for batch in batches]
         total = torch.stack(weights).sum().to(device) if weights else None
         if total is not None and self.args.world_size > 1:
@@ -134,32 +158,29 @@ class ObjectiveTrainer(Trainer):
     def _refuse_non_finite(self, losses: Tensor, batch: Batch) -> None:
         if bool(losses.isfinite().all()):
             return
-        rows = batch["index"].tolist()
-        bad = [row for row, good in zip(rows, losses.isfinite().tolist(), strict=True) if not good]
-        places = cast(Any, self.train_dataset)[bad[:_SHOWN_PLACES]]["place"]
+        raise self._no_number("the loss", batch["index"][~losses.isfinite()].tolist())
+
+    def _no_number(self, what: str, rows: Sequence[int]) -> TrainingError:
+        places = cast(Any, self.train_dataset)[rows[:_SHOWN_PLACES]]["place"]
         step = self.state.global_step + 1
-        raise TrainingError(
-            f"the loss is no number at step {step}, in the batch with {', '.join(places)}",
-            "a lower learning_rate, a smaller max_grad_norm or dtype float32 may help; the last checkpoint "
-            "is whole",
+        return TrainingError(
+            f"{what} is no number at step {step}, in the batch with {', '.join(places)}", _CALMER
         )
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        start = time.perf_counter()
         self._tokens += int((inputs["segments"] != PAD).sum())
-        loss = super().training_step(model, inputs, num_items_in_batch)
-        self._seconds += time.perf_counter() - start
-        return loss
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def prediction_step(
         self, model: Any, inputs: Batch, prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[None, Tensor, Tensor]:
-        """For each row its index, its figures and its scores, and as labels its weight."""
+        """For each row its index and its figures, of which the last are its scores, and as labels its
+        weight."""
         inputs = cast(Batch, self._prepare_inputs(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             scores = self.scores(model, inputs)
         figures = row_figures(self._objective, scores)
-        columns = [inputs["index"], *figures.values(), *scores.values.unbind(dim=1)]
+        columns = [inputs["index"], *figures.values()]
         weights = self._objective.weights(scores.tokens)
         return None, torch.stack([column.float() for column in columns], dim=1), weights
 
@@ -173,14 +194,22 @@ class ObjectiveTrainer(Trainer):
     def _metrics(self, found: Any) -> dict[str, float]:
         values, weights = torch.as_tensor(found.predictions), torch.as_tensor(found.label_ids)
         columns = values[:, 1:].unbind(dim=1)
-        return means(dict(zip(self._names(), columns, strict=False)), weights)
+        figures: dict[str, float] = means(dict(zip(self._names(), columns, strict=True)), weights)
+        if not math.isfinite(figures["loss"]):
+            step = self.state.global_step
+            raise TrainingError(f"the loss of the validation is no number behind step {step}", _CALMER)
+        return figures
 
     def answer_scores(self, dataset: Any) -> Tensor:
         """The scores of all answers of a dataset by the model as it is, `[rows, sides]`, in its order."""
-        values = torch.as_tensor(self.predict(dataset).predictions)
         sides = 2 if self._objective.pairs else 1
+        last = dataset["index"][-1]
+        # The figures that come along need some reference; the scores don't depend on it.
+        before, self.reference = self.reference, torch.zeros(last + 1, sides)
+        values = torch.as_tensor(self.predict(dataset).predictions)
+        self.reference = before
         ordered = torch.empty(len(dataset), sides)
-        ordered[values[:, 0].long()] = values[:, -sides:].float()
+        ordered[values[:, 0].long() - dataset["index"][0]] = values[:, -sides:].float()
         return ordered
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -207,11 +236,20 @@ class ObjectiveTrainer(Trainer):
         return found
 
 
-class _Epochs(TrainerCallback):
-    """Tells the trainer's sampler which epoch begins."""
+class _Steps(TrainerCallback):
+    """Tells the trainer which epoch and which step begins, and when a step is about to change the weights."""
 
     def __init__(self, trainer: ObjectiveTrainer):
         self._trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.begin_epoch(int((state.epoch or 0) + 1e-6))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.begin_step()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.check_step()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.end_step()

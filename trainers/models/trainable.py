@@ -51,7 +51,7 @@ def load_trainable(
     name = str(precision.weights).removeprefix("torch.")
     weights = Weights(operand.weights.model, operand.revision, name, operand.quantization, operand.device_map)
     torch.manual_seed(seed)
-    model = _loaded(weights, device, rewards, attention)
+    model = load_weights(weights, device, rewards=rewards, attention=attention)
     if operand.adapter is not None:
         if adapter is not None:
             raise OperandError(
@@ -70,7 +70,10 @@ def load_trainable(
     return _adapted(model, adapter, rewards, quantized=operand.quantization is not None)
 
 
-def _loaded(weights: Weights, device: torch.device | None, rewards: bool, attention: str | None) -> Any:
+def load_weights(
+    weights: Weights, device: torch.device | None, *, rewards: bool, attention: str | None
+) -> Any:
+    """The model with these weights; the arguments are those of `load_trainable`."""
     import transformers
 
     options = {} if attention is None else {"attn_implementation": attention}

@@ -1,12 +1,12 @@
 """The objective of autoregressive reward models (ARMs)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from trainers.objectives.objective import Objective, Scores, per_token
+from trainers.objectives.objective import Objective, Scores, per_token, refuse_smoothing
 
 
 def arm_loss(
@@ -40,6 +40,11 @@ class Arm(Objective):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5, description="how many labels are wrong")] = 0.0
     loss: Annotated[Literal["sigmoid", "hinge"], Field(description="of a pair")] = "sigmoid"
     length_normalization: Annotated[bool, Field(description="log-probabilities per token")] = False
+
+    @model_validator(mode="after")
+    def _smoothed_sigmoid(self) -> Self:
+        refuse_smoothing(self.loss, self.label_smoothing)
+        return self
 
     def losses(self, scores: Scores) -> Tensor:
         values = per_token(scores, self.length_normalization).values

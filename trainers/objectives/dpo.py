@@ -1,12 +1,12 @@
 """Direct preference optimisation."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import logsigmoid, relu
 
-from trainers.objectives.objective import Objective, Scores, per_token
+from trainers.objectives.objective import Objective, Scores, per_token, refuse_smoothing
 
 
 def dpo_loss(
@@ -37,6 +37,11 @@ class Dpo(Objective):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5, description="how many labels are wrong")] = 0.0
     loss: Annotated[Literal["sigmoid", "hinge", "ipo"], Field(description="of a pair")] = "sigmoid"
     length_normalization: Annotated[bool, Field(description="log-probabilities per token")] = False
+
+    @model_validator(mode="after")
+    def _smoothed_sigmoid(self) -> Self:
+        refuse_smoothing(self.loss, self.label_smoothing)
+        return self
 
     reference: ClassVar[bool] = True
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 
@@ -38,13 +39,21 @@ class Objective(BaseModel, ABC):
     def losses(self, scores: Scores) -> Tensor:
         """The loss of each row, `[rows]`."""
 
-    @abstractmethod
     def rewards(self, scores: Scores) -> Tensor:
         """The reward that training gives each answer, `[rows, sides]`: accuracy and margin compare these."""
+        return scores.values
 
     def weights(self, tokens: Tensor) -> Tensor:
         """What each row's loss counts in the mean, `[rows]`, from the numbers of tokens `[rows, sides]`."""
         return torch.ones_like(tokens[:, 0], dtype=torch.float32)
+
+
+def refuse_smoothing(loss: str, label_smoothing: float) -> None:
+    """Raises what pydantic reports for smoothed labels under a loss that is defined without them."""
+    if label_smoothing and loss != "sigmoid":
+        raise PydanticCustomError(
+            "smoothing", "has a `label_smoothing`, which the loss {loss} doesn't take", {"loss": loss}
+        )
 
 
 def per_token(scores: Scores, normalize: bool) -> Scores:

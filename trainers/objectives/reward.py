@@ -28,6 +28,3 @@ class Reward(Objective):
 
     def losses(self, scores: Scores) -> Tensor:
         return reward_loss(scores.values[:, 0], scores.values[:, 1], margin=self.margin)
-
-    def rewards(self, scores: Scores) -> Tensor:
-        return scores.values

@@ -22,8 +22,5 @@ class Sft(Objective):
     def losses(self, scores: Scores) -> Tensor:
         return sft_loss(scores.values[:, 0], scores.tokens[:, 0])
 
-    def rewards(self, scores: Scores) -> Tensor:
-        return scores.values
-
     def weights(self, tokens: Tensor) -> Tensor:
         return tokens[:, 0].float()

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,9 @@ from filelock import FileLock, Timeout
 from arith.errors import SpecError
 from arith.operands.manifest import MANIFEST_NAME
 from arith.validation import shown
+from arith.whole_file import PARTIAL, write_whole
 from arith.yaml_document import read_yaml
+from trainers.data.load import Data
 from trainers.recipe import Recipe
 
 RECIPE_NAME = "recipe.yaml"
@@ -55,7 +56,8 @@ class OutputFolder:
         self._lock.release()
 
     def _check(self) -> None:
-        other = [file.name for file in self.path.iterdir() if file.name != _LOCK_NAME]
+        names = (file.name for file in self.path.iterdir())
+        other = [name for name in names if name != _LOCK_NAME and not name.endswith(PARTIAL)]
         if not other:
             return
         if RECIPE_NAME not in other:
@@ -81,31 +83,43 @@ class OutputFolder:
                 return checkpoint
         return None
 
-    def begin(self, rows: Iterable[Mapping[str, Any]], report: str) -> None:
+    def begin(self, data: Data, rows_a_step: int) -> None:
         """Notes what is trained, and on what. Raises `SpecError` where a run that is gone on with began on
-        other rows: their order would be another."""
-        digest = hashlib.sha256()
-        for row in rows:
-            digest.update(json.dumps([row.get(name) for name in _IDS]).encode())
-        facts = {"digest": digest.hexdigest(), "report": report.splitlines()}
+        other rows, or with another number of them in a step: their order would be another."""
+        facts = {
+            "digest": _digest(data),
+            "rows_a_step": rows_a_step,
+            "report": str(data.report).splitlines(),
+        }
         path = self.path / DATA_NAME
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before["digest"] != facts["digest"]:
                 there = "\n  ".join(before["report"])
                 raise SpecError(f"{self.path}: was begun with other data:\n  {there}", _ANOTHER)
-        self._write(RECIPE_NAME, self._recipe.text())
-        self._write(DATA_NAME, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+            if before["rows_a_step"] != rows_a_step:
+                raise SpecError(
+                    f"{self.path}: was begun with {before['rows_a_step']} rows a step, and these processes "
+                    f"take {rows_a_step}",
+                    "start as many processes as then, or remove the folder",
+                )
+        write_whole(self.path / RECIPE_NAME, self._recipe.text())
+        write_whole(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
     def finish(self) -> None:
         """Removes what only serves to go on."""
         for checkpoint in self.path.glob(f"{_CHECKPOINT}*"):
             shutil.rmtree(checkpoint)
 
-    def _write(self, name: str, text: str) -> None:
-        part = self.path / f"{name}.part"
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, self.path / name)
+
+def _digest(data: Data) -> str:
+    """Stands for all rows, in their order."""
+    digest = hashlib.sha256()
+    for name, rows in (("train", data.train), ("validation", data.validation)):
+        digest.update(name.encode())
+        for row in rows or ():
+            digest.update(json.dumps([row.get(column) for column in _IDS]).encode())
+    return digest.hexdigest()
 
 
 _IDS = ("prompt_ids", "chosen_ids", "rejected_ids")

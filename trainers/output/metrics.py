@@ -8,6 +8,8 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from arith.whole_file import write_whole
+
 METRICS_NAME = "metrics.jsonl"
 # What transformers adds that says nothing of the training, or says it twice.
 _NOISE = ("_runtime", "_samples_per_second", "_steps_per_second", "total_flos", "model_preparation_time")
@@ -22,7 +24,7 @@ class MetricsFile(TrainerCallback):
         self._path = folder / METRICS_NAME
         # A run that goes on repeats the reports behind its checkpoint.
         kept = [report for report in read_metrics(folder) if step and report["step"] <= step]
-        self._path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        write_whole(self._path, "".join(map(_line, kept)))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         report = told(state.global_step, logs or {})

@@ -30,7 +30,7 @@ def token_log_probs(
         parts = [checkpoint(_chosen, logits_of, *chunk, use_reentrant=False) for chunk in chunks]
     else:
         parts = [_chosen(logits_of, *chunk) for chunk in chunks]
-    return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+    return torch.cat(parts)
 
 
 def _chunks(hidden: Any, targets: Any, head: Any) -> Iterator[tuple[Tensor, Tensor]]:
@@ -39,7 +39,12 @@ def _chunks(hidden: Any, targets: Any, head: Any) -> Iterator[tuple[Tensor, Tens
 
 
 def _chosen(logits_of: Callable[[Tensor], Tensor], hidden: Tensor, targets: Tensor) -> Tensor:
-    return of_logits(logits_of(hidden), targets)
+    kind = hidden.device.type
+    # Each chunk casts the weights anew: the gradients of a cast that all share would be summed up in a half.
+    with torch.autocast(
+        kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind), cache_enabled=False
+    ):
+        return of_logits(logits_of(hidden), targets)
 
 
 def of_logits(logits: Tensor, targets: Tensor) -> Tensor:

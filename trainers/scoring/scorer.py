@@ -101,12 +101,13 @@ class Scorer:
 
 
 def make_scorer(
-    model: nn.Module, rows: Sequence[Row], longest: int, *, rewards: bool
+    model: nn.Module, rows: Sequence[Row], longest: int, dtype: torch.dtype, *, rewards: bool
 ) -> tuple[Scorer, str | None]:
     """The fastest scorer that is right for the model, and why it isn't the fastest there is.
 
     `rows` are tried out: the scores must be those of separate texts and the model's own logits. `longest` is
-    the length of the longest sequence of the data. Raises `OperandError` where even the plain way fails.
+    the most tokens of a prompt with one of its answers, and `dtype` what the model computes in, of whatever
+    dtype its weights are. Raises `OperandError` where even the plain way fails.
     """
     if rewards:
         return Scorer(model, rewards=True, shared=False, chunked=False), None
@@ -121,22 +122,21 @@ def make_scorer(
             if shared and reason is not None:
                 continue
             found = Scorer(model, rewards=False, shared=shared, chunked=True)
-            trouble = _trouble(found, rows, expected)
+            trouble = _trouble(found, rows, expected, dtype)
             if trouble is None:
                 return found, None if shared else f"each answer is run with a prompt of its own: {reason}"
             reason = reason or trouble
     return plain, f"each answer is run with a prompt of its own, and its logits are kept: {reason}"
 
 
-def _trouble(scorer: Scorer, rows: Sequence[Row], expected: Tensor) -> str | None:
+def _trouble(scorer: Scorer, rows: Sequence[Row], expected: Tensor, dtype: torch.dtype) -> str | None:
     """What is wrong with the scorer's answers; None where nothing is."""
     try:
         found = _scored(scorer, rows)
     except MISFITS as error:
         return misfit(error)
-    tokens = torch.tensor([[len(row["chosen_ids"])] for row in rows], device=found.device).clamp(min=1)
+    tokens = scorer.collate(rows)["tokens"].to(found.device).clamp(min=1)
     difference = ((found - expected) / tokens).abs().max().item()
-    dtype = cast(Any, scorer.model).dtype
     if difference <= TOLERANCE.get(dtype, COARSE):
         return None
     return f"its scores would differ by {difference:.2g} nats a token"
