@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from arith.characters import stray_surrogate
 from arith.errors import SpecError
@@ -22,6 +23,40 @@ def text_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]
         text = text.removesuffix("\n").removesuffix("\r")
         if text.strip():
             yield place, text
+
+
+def appended_objects(path: Path, noun: str) -> list[tuple[str, dict[str, object]]]:
+    """The place and the object of each line of a file that rows are appended to; `noun` is what a row is
+    called.
+
+    A last line that is cut off is left out: it is still being written, or was when its writer ended. Raises
+    `SpecError` for a file that can't be read, one without a whole row, and for any other line that holds no
+    object.
+    """
+    try:
+        *whole, tail = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    if tail and not _cut_off(tail):
+        whole.append(tail)
+    found = []
+    for place, text in text_lines(whole, str(path)):
+        value = strict_json(text, place)
+        if not isinstance(value, dict):
+            raise SpecError(f"{place}: not a {noun}: a line must be an object")
+        found.append((place, value))
+    if not found:
+        raise SpecError(f"{path}: holds no {noun}")
+    return found
+
+
+def _cut_off(tail: bytes) -> bool:
+    """Whether this is the beginning of an object."""
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        return tail.startswith(b"{")
+    return False
 
 
 def strict_json(text: str, place: str) -> object:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,15 +23,34 @@ def row_key(row: Row) -> str:
     return json.dumps([row.get(name) for name in KEY], sort_keys=True)
 
 
+@dataclass(frozen=True)
+class RowFormat:
+    """What the rows of a file have in common.
+
+    noun: what a row is called.
+    required: a field that each of them has.
+    run: the field with what stands for all that isn't in the rows' keys but changes their content.
+    key: tells rows apart.
+    other: what is wrong with a row of another run, and `fix` how to mend it.
+    """
+
+    noun: str = "row of results"
+    required: str = "prompt"
+    run: str = "run"
+    key: Callable[[Row], str] = row_key
+    other: str = "the row comes from another formula, other operands or other options"
+    fix: str = "--overwrite starts anew; or name another file"
+
+
 class ResultsFile:
     """One results file. Made before the work begins, it refuses what can't be written; opened, it appends.
 
     path: the file; its folder must exist.
-    run: stands for all that isn't in the rows' keys but changes their content; rows of another are refused.
+    run: the value of `format.run` in all rows; rows of another are refused.
     resume: keep the rows of an earlier run (`done` has their keys); an unfinished last line is cut off, once
         there is a row to write.
     overwrite: drop what the file holds, once there is the first row to write.
-    key: tells rows apart.
+    format: of the rows.
 
     Until it is closed it belongs to this process: a lock lies beside it, which ends with the process.
 
@@ -46,14 +66,14 @@ class ResultsFile:
         run: str,
         resume: bool = False,
         overwrite: bool = False,
-        key: Callable[[Row], str] = row_key,
+        format: RowFormat = RowFormat(),
     ):
         if resume and overwrite:
             raise OptionError("--resume keeps the rows that are there and --overwrite drops them: give one")
         check_writable(path)
         self.path = path
         self.run = run
-        self.key = key
+        self.format = format
         self.done: set[str] = set()
         self._lock = _locked(path)
         self._stream: IO[bytes] | None = None
@@ -87,12 +107,11 @@ class ResultsFile:
         """The key of a row on disk. Raises `SpecError` for a line that isn't one of this run."""
         row = _json(line)
         place = f"{self.path}:{number}"
-        if not isinstance(row, dict) or "prompt" not in row:
-            raise SpecError(f"{place}: not a row of results", "it was written by something else")
-        if row.get("run") != self.run:
-            message = f"{place}: the row comes from another formula, other operands or other options"
-            raise SpecError(message, "--overwrite starts anew; or name another file")
-        return self.key(row)
+        if not isinstance(row, dict) or self.format.required not in row:
+            raise SpecError(f"{place}: not a {self.format.noun}", "it was written by something else")
+        if row.get(self.format.run) != self.run:
+            raise SpecError(f"{place}: {self.format.other}", self.format.fix)
+        return self.format.key(row)
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +133,7 @@ class ResultsFile:
 
     def append(self, row: Row) -> None:
         """Write one row and hand it to the system at once: it outlives this process however that ends."""
-        line = json.dumps({**row, "run": self.run}, ensure_ascii=False, allow_nan=False)
+        line = json.dumps({**row, self.format.run: self.run}, ensure_ascii=False, allow_nan=False)
         stream = self.begin()
         rest = memoryview(line.encode("utf-8") + b"\n")
         try:
@@ -122,7 +141,7 @@ class ResultsFile:
                 rest = rest[stream.write(rest) :]
         except OSError as error:
             raise self._failed("written", error) from None
-        self.done.add(self.key(row))
+        self.done.add(self.format.key(row))
 
     def begin(self) -> IO[bytes]:
         """The file, there from now on, without what is to be dropped of it. `append` begins by itself."""

@@ -20,7 +20,7 @@ def import_operators(document: YamlDocument, paths: Sequence[str]) -> None:
     for number, path in enumerate(paths):
         module_name, _, name = path.partition(":")
         place = document.place(("operators", number))
-        with _beside(Path(document.source).parent):
+        with modules_beside(Path(document.source).parent):
             try:
                 module = importlib.import_module(module_name)
             except ImportError as error:
@@ -55,7 +55,7 @@ def operator_paths(used: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[None]:
+def modules_beside(folder: Path) -> Iterator[None]:
     """Within it, modules of the folder can be imported, those on Python's own path first."""
     sys.path.append(str(folder.resolve()))
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from arith.cli.output import refuse_input
 from arith.errors import SpecError
 from arith.prompts_file import PromptLine
-from arith.results_file import ResultsFile, Row, row_key
+from arith.results_file import ResultsFile, Row, RowFormat, row_key
 
 if TYPE_CHECKING:
     from trainers.pairs import Flaw, Pair
@@ -36,7 +36,9 @@ class PairFiles:
         beside = out.with_name(f"{out.stem}.flawed{out.suffix}")
         for path in (out, beside):
             refuse_input(path, inputs)
-        opened = partial(ResultsFile, run=run, resume=resume, overwrite=overwrite, key=pair_key)
+        opened = partial(
+            ResultsFile, run=run, resume=resume, overwrite=overwrite, format=RowFormat(key=pair_key)
+        )
         with opened(out) as kept, opened(beside) as flawed:
             yield cls(kept, flawed)
 

@@ -2,8 +2,6 @@
 
 import difflib
 import importlib.metadata
-import json
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,23 +9,19 @@ from typing import TYPE_CHECKING
 import arith
 from arith.errors import SpecError
 from arith.prompts_file import PromptLine
-from arith.results_file import ResultsFile, Row, finite_or_none
+from arith.results_file import ResultsFile, Row, RowFormat, finite_or_none
 from arith.runtime.rows import occurrences_of
 from arith.spec import SPEC_NAME, Spec
-from arith.yaml_document import parse_yaml, read_yaml, write_yaml
+from arith.study.results import RESULTS, sweep_key
+from arith.whole_file import write_whole
+from arith.yaml_document import YamlDocument, parse_yaml, read_yaml, write_yaml
 
 if TYPE_CHECKING:
     from arith.runtime.sweeping.points import Point
     from arith.runtime.sweeping.sweep import SweepResult
 
-RESULTS = "results.jsonl"
-KEY = ("prompt", "fields", "point", "occurrence", "sample")
+NO_MATTER = ("versions", "compile")  # keys of a specification that change no text
 PACKAGES = ("torch", "transformers", "peft")
-
-
-def sweep_key(row: Row) -> str:
-    """What makes a row of a sweep this one and no other."""
-    return json.dumps([row.get(name) for name in KEY], sort_keys=True)
 
 
 def sweep_heads(lines: Sequence[PromptLine]) -> list[dict[str, object]]:
@@ -74,9 +68,9 @@ class SweepFolder:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SpecError(f"{path}: can't be a folder: {(error.strerror or str(error)).lower()}") from None
-        known = _without_versions(spec.dump())
+        known = _mapping(parse_yaml(spec.dump(), SPEC_NAME))
         self.notes = _compared(path / SPEC_NAME, known)
-        self.results = ResultsFile(path / RESULTS, run=run, resume=True, key=sweep_key)
+        self.results = ResultsFile(path / RESULTS, run=run, resume=True, format=RowFormat(key=sweep_key))
         if not (path / SPEC_NAME).exists():
             _write(path / SPEC_NAME, write_yaml({**known, "versions": _versions()}))
 
@@ -97,21 +91,22 @@ def _versions() -> dict[str, str]:
     return {"arith": arith.__version__, **{name: importlib.metadata.version(name) for name in PACKAGES}}
 
 
-def _without_versions(text: str) -> dict[str, object]:
-    content = parse_yaml(text, SPEC_NAME).data
-    assert isinstance(content, dict)
-    return {name: value for name, value in content.items() if name != "versions"}
+def _mapping(document: YamlDocument) -> dict[str, object]:
+    return dict(document.data) if isinstance(document.data, dict) else {}
 
 
 def _compared(path: Path, known: Mapping[str, object]) -> Collection[str]:
     """What is to be said of the specification that is there already, if it is the same one."""
     if not path.exists():
         return ()
-    data = read_yaml(path).data
-    there = dict(data) if isinstance(data, dict) else {}
-    versions = there.pop("versions", {})
-    if there != known:
-        lines = difflib.unified_diff(write_yaml(there).splitlines(), write_yaml(known).splitlines(), n=0)
+    there = _mapping(read_yaml(path))
+    versions = there.get("versions")
+    before, now_asked = (
+        {name: value for name, value in content.items() if name not in NO_MATTER}
+        for content in (there, known)
+    )
+    if before != now_asked:
+        lines = difflib.unified_diff(write_yaml(before).splitlines(), write_yaml(now_asked).splitlines(), n=0)
         changes = [line for line in lines if not line.startswith(("---", "+++", "@@"))]
         message = f"{path}: the folder holds the sweep of another specification"
         raise SpecError("\n  ".join([message, *changes]), "name another folder with --out")
@@ -124,10 +119,7 @@ def _compared(path: Path, known: Mapping[str, object]) -> Collection[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    """Writes the file whole, or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, text)
     except OSError as error:
         raise SpecError(f"{path}: can't be written: {(error.strerror or str(error)).lower()}") from None

@@ -38,7 +38,6 @@ class Guide:
         self._tokens = tokens
         self._device = device
         self._output = output_index(operand)
-        self._several = model.model.config.problem_type == MULTI_LABEL
 
     @property
     def stats(self) -> GuideStats:
@@ -73,7 +72,12 @@ class Guide:
             self._tokens.reset()
 
     def _value(self, outputs: Tensor) -> Tensor:
-        outputs = outputs.to(self._device)
-        if isinstance(self.operand, Classifier):
-            outputs = torch.nn.functional.logsigmoid(outputs) if self._several else outputs.log_softmax(-1)
-        return outputs[..., self._output]
+        return values_of(self.operand, self._model, outputs.to(self._device))[..., self._output]
+
+
+def values_of(operand: GuideOperand, model: SequenceModel, outputs: Tensor) -> Tensor:
+    """What a model's outputs `[..., outputs]` mean: log P(label | text) for each label, or the reward."""
+    if not isinstance(operand, Classifier):
+        return outputs
+    several = model.model.config.problem_type == MULTI_LABEL
+    return torch.nn.functional.logsigmoid(outputs) if several else outputs.log_softmax(-1)

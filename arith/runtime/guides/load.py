@@ -40,12 +40,13 @@ def load_guides(
     for operand in operands:
         model = models.get(operand.weights)
         if model is None:
-            model = models[operand.weights] = _load(operand, device)
+            model = models[operand.weights] = load_sequence_reader(operand, device)
         guides[operand] = _guide(operand, model, tokenizer, device)
     return guides
 
 
-def _load(operand: GuideOperand, device: torch.device) -> SequenceModel:
+def load_sequence_reader(operand: GuideOperand, device: torch.device) -> SequenceModel:
+    """The operand's model with its tokenizer. Raises `OperandError` as `load_guides` does."""
     own_tokenizer = load_tokenizer(operand)
     model = load_sequence_model(operand.weights, device)
     encoder = TextEncoder(own_tokenizer, operand.model, _window(model, own_tokenizer))

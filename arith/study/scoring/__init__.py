@@ -1,0 +1,1 @@
+"""Scorers: what turns the texts of results into numbers."""
