@@ -35,6 +35,10 @@ class PlanError(ArithError):
     """The models and their caches don't fit the machine; holds the figures."""
 
 
+class EndpointError(ArithError):
+    """A service on the network can't be reached, refuses to answer, or doesn't speak the protocol."""
+
+
 class EvaluationError(FormulaError):
     """A formula has no value at some row and step: an empty support, a division by zero, a NaN from a
     model."""

@@ -82,7 +82,7 @@ def _explained(error: Any, key: Key, kinds: Collection[str], known: Known) -> tu
         return f"`{value}` is no operator of one's own", "write it as package.module:function"
     if kind == "missing":
         return f"the key `{dotted}` is missing", None
-    if error["loc"][-1:] == ("[key]",):
+    if error["loc"][-1:] == ("[key]",) or (kind == "string_pattern_mismatch" and value == key[-1]):
         return f"`{dotted}`: a name is letters, digits and underscores, and doesn't start with a digit", None
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"`{dotted}` must be a mapping of keys to values, not {shown(value)}", None
@@ -91,7 +91,9 @@ def _explained(error: Any, key: Key, kinds: Collection[str], known: Known) -> tu
         return f"`{dotted}` must be text, not {shown(value)}", "put it in quotes" if scalar else None
     if kind == "string_too_short":
         return f"`{dotted}` is empty", None
-    return f"`{dotted}` {in_words(error)} (it is {shown(value)})", None
+    subject = f"`{dotted}`" if key else "the file"
+    told = "" if isinstance(value, dict) else f" (it is {shown(value)})"
+    return f"{subject} {in_words(error)}{told}", None
 
 
 def shown(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Answers compared in pairs by a language model behind an OpenAI-compatible endpoint."""
