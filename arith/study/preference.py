@@ -1,0 +1,41 @@
+"""What a user would pick: the point at which an expression over the scores is largest."""
+
+from collections.abc import Mapping, Sequence
+
+from arith.errors import OptionError
+from arith.language.scalar import Scalar
+from grammar.errors import FormulaError
+
+
+class Preference:
+    """An expression in the language of formulas over names of scores, such as `helpful + 2*harmless`; the
+    larger its value, the better."""
+
+    def __init__(self, text: str):
+        """Raises `FormulaError` for what isn't an expression, `OptionError` for one that names no score."""
+        self.text = text
+        self._scalar = Scalar(text)
+        if not self.names:
+            raise OptionError(
+                f"the preference `{text}` names no score", "write it over scores: helpful + 2*harmless"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores that it needs, in order of first use."""
+        return self._scalar.names
+
+    def values(self, points: Sequence[Mapping[str, float]]) -> list[float]:
+        """Its value at each point, given the point's mean scores.
+
+        Raises `OptionError`, with the point's scores, for a score that isn't there and where there is no
+        finite value, as in a division by zero.
+        """
+        values = []
+        for number, scores in enumerate(points, start=1):
+            try:
+                values.append(self._scalar.value(scores))
+            except FormulaError as error:
+                known = ", ".join(f"{name}={score:g}" for name, score in scores.items())
+                raise OptionError(f"the preference, at point {number} ({known}): {error}") from None
+        return values

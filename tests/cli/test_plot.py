@@ -1,0 +1,105 @@
+"""`arith plot`: what is printed and written, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Arith, refused
+from tests.study.swept import write_results, write_scores
+
+FILES = ["frontier.html", "frontier.png", "frontier.svg"]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    folder = write_results(tmp_path / "grid", [{"h": 0.0}, {"h": 0.5}, {"h": 1.0}], ["a", "b"])
+    write_scores(folder, "good", [1, 2, 3, 1, 2, 3])
+    write_scores(folder, "length", [10, 30, 20, 10, 30, 20])
+    return folder
+
+
+def test_the_table_the_area_and_the_pick_are_printed_and_three_files_written(
+    arith: Arith, sweep: Path
+) -> None:
+    result = arith("plot", sweep, "--x", "good", "--y", "-length", "--prefer", "good - length/8")
+    assert result.exit_code == 0, result.output
+    rows = [line.split("│")[1:-1] for line in result.stdout.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["h=0", "1 [1, 1]", "10 [10, 10]", "-0.25", "yes"],
+        ["h=0.5", "2 [2, 2]", "30 [30, 30]", "-1.75", ""],
+        ["h=1", "3 [3, 3]", "20 [20, 20]", "0.5", "yes"],
+    ]
+    assert "hypervolume, from good=1, length=30 (the worst means):\n  grid  20 [20, 20]" in result.stdout
+    assert "best by good - length/8: h=1 (0.5)" in result.stdout
+    for name in FILES:
+        assert f"wrote {sweep / name}" in result.stdout and (sweep / name).stat().st_size > 1000
+
+
+def test_what_stands_beside_is_compared(arith: Arith, sweep: Path, tmp_path: Path) -> None:
+    soup = write_results(tmp_path / "soup", [{"formula": "soup"}], ["a"])
+    write_scores(soup, "good", [2])
+    write_scores(soup, "length", [15])
+    out = tmp_path / "new" / "pictures"
+    words = ("--x", "good", "--y", "-length", "--beside", f"my soup={soup}", "--out", out)
+    result = arith("plot", sweep, *words, "--reference", "good=0", "--reference", "length=40")
+    assert result.exit_code == 0, result.output
+    assert "my soup: 1 of the 2 prompts of" in result.stderr
+    assert "hypervolume, from good=0, length=40:\n" in result.stdout
+    assert "  grid     70 [70, 70]\n" in result.stdout  # 1*30 + 2*20
+    assert "  my soup  50 [50, 50]   grid minus my soup: 20 [20, 20]" in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_two_scores_that_are_the_only_ones_need_no_names(arith: Arith, sweep: Path) -> None:
+    assert arith("plot", sweep).exit_code == 0
+    write_scores(sweep, "third", [0] * 6)
+    refused(arith("plot", sweep), "--x and --y name the two scores", "there are good, length, third")
+    refused(arith("plot", sweep, "--x", "good"), "--x and --y name the two scores")
+
+
+def test_results_of_generate_are_plotted_too(arith: Arith, sweep: Path) -> None:
+    write_results(sweep, [{}], ["a", "b"])  # of a formula without parameters
+    write_scores(sweep, "good", [1, 3])
+    write_scores(sweep, "length", [5, 5])
+    result = arith("plot", sweep / "results.jsonl", "--x", "good", "--y", "length")
+    assert result.exit_code == 0 and (sweep / "frontier.png").exists()
+    assert "│ the only point │   2 [1, 3] │" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--x", "god", "--y", "length"], ["no scores `god`", "did you mean `good`?"]),
+        (["--x", "good", "--y", "-good"], ["--x and --y are both `good`"]),
+        (["--x", "good", "--y", "-"], ["`-` names no score"]),
+        (["--prefer", "goodness"], ["no scores `goodness`"]),
+        (["--prefer", "good +"], ["the formula ends after `+`", "^"]),
+        (["--prefer", "3"], ["the preference `3` names no score"]),
+        (["--prefer", "good / (length - length)"], ["at point 1", "division by zero"]),
+        (["--beside", "soup"], ["--beside soup: must be LABEL=DIR"]),
+        (["--beside", "grid=nowhere"], ["there are two series called `grid`"]),
+        (["--beside", "soup=nowhere"], ["nowhere: no such file or folder"]),
+        (["--reference", "good=1"], ["give both: --reference good=0 --reference length=0"]),
+        (["--reference", "good=1", "--reference", "good=2"], ["`good` is given twice"]),
+        (["--reference", "good=x", "--reference", "length=2"], ["--reference good=x: `x` isn't a number"]),
+        (["--out", "FILE"], ["can't be a folder"]),
+    ],
+)
+def test_bad_input_is_one_message_and_writes_nothing(
+    arith: Arith, sweep: Path, words: list[str], expected: list[str]
+) -> None:
+    words = [str(sweep / "results.jsonl") if word == "FILE" else word for word in words]
+    refused(arith("plot", sweep, *words), *expected)
+    assert not any((sweep / name).exists() for name in FILES)
+
+
+def test_rows_without_a_score_are_named_with_the_way_to_go_on(arith: Arith, sweep: Path) -> None:
+    write_scores(sweep, "good", [1, 2, 3, 1])
+    words = ["2 of 6 rows have no score", "prompt 1, h=0.5, sample 0", f"arith score-sweep {sweep}"]
+    refused(arith("plot", sweep), *words)
+
+
+def test_a_folder_without_results_or_scores_is_refused(arith: Arith, sweep: Path, tmp_path: Path) -> None:
+    refused(arith("plot", tmp_path), "the folder holds no sweep")
+    bare = write_results(tmp_path / "bare", [{"h": 0.0}], ["a"])
+    refused(arith("plot", bare), "--x and --y name", f"arith score-sweep {bare}")
