@@ -10,6 +10,8 @@ from torch import Tensor
 
 from arith.language import Formula
 from arith.runtime.delivery import pieces_of, results_of
+from arith.runtime.explaining.explain import explain
+from arith.runtime.explaining.explanation import Explanation
 from arith.runtime.generation import Generation
 from arith.runtime.options import Compile, Sampling, check_compile, check_max_rows
 from arith.runtime.result import Piece, Result, Score
@@ -234,6 +236,29 @@ class Engine:
         """
         rows = self.runner.rows.to_score(prompts, completions, params, end=end, behind=False, places=places)
         return self.runner.teacher_forced(rows, partial(score, self.runner.models.fusion), behind=False)
+
+    def explain(
+        self,
+        prompt: Any,
+        text: Any = None,
+        *,
+        params: Mapping[str, float] | None = None,
+        base: str | None = None,
+        top: int = 10,
+        **sampling: Any,
+    ) -> Explanation:
+        """For every token of a text, each operand's log-probability, what it adds to the formula, and
+        KL(formula‖base).
+
+        prompt: one prompt, as for `generate`.
+        text: a text or a list of token ids, as for `score`; None for what the formula writes, with the
+            options `sampling` of `generate`.
+        base: the operand to compare with; the first one when None.
+        top: how many of the formula's likeliest tokens to give at each place.
+
+        Distributions are those of temperature 1, before any option of sampling.
+        """
+        return explain(self, prompt, text, params=params, base=base, top=top, sampling=sampling)
 
     def logprobs(self, prompts: Any, continuations: Any, *, params: Any = None) -> Tensor:
         """The formula's normalised log-probabilities `[rows, vocab]` of the token after each continuation: a
