@@ -50,7 +50,8 @@ class Spec:
                 _check_name(document, file, section, name)
         import_operators(document, file.operators)
         operands = {name: declared_operand(document, file, name) for name in file.operands}
-        text = file.formula or next(iter((file.sweep and file.sweep.formula) or ()), None)
+        compared = (file.sweep and file.sweep.formula) or {}
+        text = next(iter(compared.values()), None) if file.formula is None else file.formula
         if text is None:
             raise SpecError(f"{document.place(())}: the key `formula` is missing")
         options = (file.params, file.sampling, file.speculate, file.compile, file.sweep)
@@ -130,10 +131,14 @@ class Spec:
     @property
     def unused(self) -> tuple[str, ...]:
         """The operands and parameters that are declared, but not used by the formula (and so not loaded)."""
+        from arith.language.names import collect
+
         formulas = [self.formula(), self.swept()[0]]
         if self.speculate is not None and self.speculate.draft not in (None, PROMPT_LOOKUP):
             formulas.append(self._bound(self.speculate.draft))
         used = {name for formula in formulas for name in (*formula.operands, *formula.parameters)}
+        for link in () if self.sweep is None else self.sweep.links.values():
+            used.update(collect(parse(link)).free)
         return tuple(name for name in (*self.operands, *self.params) if name not in used)
 
     def dump(self) -> str:
@@ -148,7 +153,9 @@ class Spec:
             raise SpecError(
                 "sampling.forbid: a function can't be written to a file", "give it to each call: forbid=[…]"
             )
-        used = dict.fromkeys(call.function for call in calls_in(parse(self.text)))
+        compared = (self.sweep and self.sweep.formula) or {}
+        texts = dict.fromkeys((self.text, *map(str, compared.values())))
+        used = dict.fromkeys(call.function for text in texts for call in calls_in(parse(text)))
         content: dict[str, object] = {
             "formula": self.text,
             "operands": {name: operand_keys(operand) for name, operand in self.operands.items()},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
-from arith.cli.flags import COMPILE, PARAM, PARAMS, params_of, with_compile
+from arith.cli.flags import COMPILE, MODEL, PARAM, PARAMS, params_of, with_compile, with_models
 from arith.cli.loading import load
 from arith.errors import OptionError
 from arith.prompts_file import PromptLine, read_prompts
@@ -30,6 +30,7 @@ def bench(
     prompts: Annotated[
         Path | None, typer.Option(help="file of prompts, .jsonl or .txt: rows take them in turn")
     ] = None,
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     rows: Annotated[
@@ -57,7 +58,7 @@ def bench(
         for value in values:
             if value < least:
                 raise OptionError(f"--{name} {value}: it has to be at least {least}")
-    document = with_compile(Spec.load(spec), compile)
+    document = with_compile(with_models(Spec.load(spec), model), compile)
     params = params_of(document, param, params_file)
     lines = [PromptLine("the prompt", PROMPT)] if prompts is None else read_prompts(prompts)
     engine = load(document, lines, max_rows=max(counts), device=device)

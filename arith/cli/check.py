@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
-from arith.cli.flags import PARAMS
+from arith.cli.flags import MODEL, PARAMS, with_models
 from arith.cli.loading import plan_of
+from arith.cli.sweep import joint
 from arith.params_file import read_params
 from arith.spec import Spec
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 @ends_well
 def check(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
+    model: Annotated[list[str] | None, MODEL] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
@@ -30,15 +32,21 @@ def check(
     """
     from arith.operands.manifest import contradictions
 
-    document = Spec.load(spec)
-    formula = document.formula()
+    document = with_models(Spec.load(spec), model)
+    points = document.swept()[1]
+    run = joint(document) if points else document
+    formula = run.formula()
     given = {} if params_file is None else read_params(params_file, formula.parameters)
-    plan = plan_of(document, device)
+    plan = plan_of(run, device)
     refuse_what_models_lack(formula, plan)
     put(f"{formula}\n\n{formula.program}\n\n{plan}")
+    swept = dict.fromkeys(name for point in points for name in point.values)
+    if points:
+        put(f"sweep: {len(points)} point{'' if len(points) == 1 else 's'} of {', '.join(swept)}")
     values = {name: formula.bindings.get(name) for name in formula.parameters} | given
     for name, value in values.items():
-        put(f"parameter {name}: {'to be given' if value is None else value}")
+        if name not in swept and len({point.params[name] for point in points}) < 2:
+            put(f"parameter {name}: {'to be given' if value is None else value}")
     for backbone in plan.backbones:
         for name, operand in backbone.lanes:
             for note in contradictions(name, operand):

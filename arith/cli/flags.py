@@ -13,11 +13,17 @@ from arith.errors import OptionError, SpecError
 from arith.params_file import read_params
 from arith.runtime.options import Compile, Sampling, Speculate, check_compile
 from arith.spec import Spec
-from grammar.errors import FormulaError
+from grammar.errors import FormulaError, nearest
 
 COMPILE = typer.Option(
     "--compile", help="make programs of the models' steps: auto, on or off", metavar="WHEN"
 )
+MODEL = typer.Option(
+    "--model",
+    metavar="NAME=MODEL",
+    help="model in place of that operand's own, whose adapter goes too; may be repeated",
+)
+OF_A_MODEL = ("adapter", "revision", "quantization", "device_map")
 PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
 PARAMS = typer.Option("--params", help="YAML file of parameter values, as `arith fit` writes it")
 
@@ -51,6 +57,37 @@ def sampling_of(spec: Spec, flags: dict[str, object]) -> Sampling:
     """The options of the specification, those of the command line over them. Raises `OptionError`."""
     given = {name: value for name, value in flags.items() if value is not None}
     return Sampling.of(spec.sampling.model_dump(exclude_unset=True) | given)
+
+
+def with_models(spec: Spec, assignments: Iterable[str] | None) -> Spec:
+    """The specification with the models of `--model` in place of its operands' own; what belongs to the model
+    that was there (adapter, revision, quantization, device_map) goes with it.
+
+    Raises `OptionError` for an assignment that isn't `name=model`, is given twice, or names no operand, and
+    `OperandError` for a model that the operand can't be.
+    """
+    operands = dict(spec.operands)
+    for name, model in _assigned_models(assignments or ()).items():
+        if name not in operands:
+            close = nearest(name, operands)
+            hint = f"did you mean `{close}`?" if close else f"operands: {', '.join(operands)}"
+            raise OptionError(f"--model {name}={model}: {spec.source} has no operand `{name}`", hint)
+        changes: dict[str, Any] = {key: None for key in OF_A_MODEL if hasattr(operands[name], key)}
+        operands[name] = replace(operands[name], model=model, **changes)
+    return replace(spec, operands=operands)
+
+
+def _assigned_models(assignments: Iterable[str]) -> dict[str, str]:
+    models: dict[str, str] = {}
+    for assignment in assignments:
+        name, equals, model = (part.strip() for part in assignment.partition("="))
+        if not equals or not name or not model:
+            hint = "--model base=allenai/tulu-2-13b, say"
+            raise OptionError(f"--model {assignment}: must be NAME=MODEL", hint)
+        if name in models:
+            raise OptionError(f"--model {assignment}: `{name}` is given twice")
+        models[name] = model
+    return models
 
 
 def with_compile(spec: Spec, compile: str | None) -> Spec:
@@ -122,9 +159,14 @@ def _assigned(assignment: str) -> tuple[str, float]:
     name = name.strip()
     if not equals or not name:
         raise OptionError(f"--param {assignment}: must be NAME=NUMBER", "--param alpha=0.3, say")
+    return name, number_in(f"--param {assignment}", number)
+
+
+def number_in(place: str, text: str) -> float:
+    """The number that the text is. Raises `OptionError` with the place where it is none."""
     try:
-        if "_" in number:  # Python would read `1_0` as 10
-            raise ValueError(number)
-        return name, float(number)
+        if "_" in text:  # Python would read `1_0` as 10
+            raise ValueError(text)
+        return float(text)
     except ValueError:
-        raise OptionError(f"--param {assignment}: `{number}` isn't a number") from None
+        raise OptionError(f"{place}: `{text}` isn't a number") from None

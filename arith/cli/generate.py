@@ -11,12 +11,14 @@ import typer
 from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import (
     COMPILE,
+    MODEL,
     PARAM,
     PARAMS,
     params_of,
     sampling_flags,
     sampling_of,
     with_compile,
+    with_models,
     with_speculation,
 )
 from arith.cli.loading import load
@@ -64,6 +66,7 @@ def generate(
     prompts: Annotated[
         Path | None, typer.Option(help="file of prompts: .jsonl (objects with `prompt`) or .txt (one a line)")
     ] = None,
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each finished row to")] = None,
@@ -87,7 +90,9 @@ def generate(
     One row is streamed to standard output as text. Several are written as JSON Lines in the order in which
     they finish: to --out, or to standard output without it.
     """
-    document = with_speculation(with_compile(Spec.load(spec), compile), speculate, draft_tokens)
+    document = with_speculation(
+        with_compile(with_models(Spec.load(spec), model), compile), speculate, draft_tokens
+    )
     options = sampling_of(document, sampling)
     params = params_of(document, param, params_file)
     lines = choose_prompts(prompt, prompts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from arith.cli.failures import ends_well, say
-from arith.cli.flags import PARAM, PARAMS, params_of, sampling_flags, sampling_of
+from arith.cli.flags import MODEL, PARAM, PARAMS, params_of, sampling_flags, sampling_of, with_models
 from arith.cli.loading import load
 from arith.cli.pair_files import PairFiles, pair_row, refuse_own_columns
 from arith.cli.progress import RowProgress, say_how_it_went
@@ -43,6 +43,7 @@ def pairs(
     keep_cut: Annotated[
         bool, typer.Option("--keep-cut", help="keep pairs with a side that was cut off before its end")
     ] = False,
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the pairs missing from --out")] = False,
@@ -60,7 +61,7 @@ def pairs(
     """
     from trainers.pairs import contrast_pairs
 
-    document = Spec.load(spec)
+    document = with_models(Spec.load(spec), model)
     options = sampling_of(document, sampling)
     both = contrasted(document, (chosen, chosen_system), (rejected, rejected_system))
     params = params_of_sides(both, param, params_file)
@@ -121,11 +122,13 @@ def write_pairs(
     found: Iterable["Pair"], heads: Sequence[Row], files: PairFiles, keep_cut: bool, progress: RowProgress
 ) -> None:
     """Write each pair when it is finished, and say at the end how many there were and what became of them."""
+    from trainers.pairs import CUT
+
     flaws: Counter[str] = Counter()
     count = 0
     try:
         for pair in found:
-            flaw = None if keep_cut and pair.flaw == "side cut off" else pair.flaw
+            flaw = None if keep_cut and pair.flaw == CUT else pair.flaw
             files.append(pair_row(pair, heads[pair.index]), flaw)
             if flaw is None:
                 count += 1

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from arith.cli.failures import ends_well, say
-from arith.cli.flags import PARAM, PARAMS, params_of
+from arith.cli.flags import MODEL, PARAM, PARAMS, params_of, with_models
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
 from arith.cli.progress import RowProgress
@@ -34,6 +34,7 @@ Row = dict[str, object]
 def score(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
     prompts: Annotated[Path, typer.Option(help=".jsonl file of objects with `prompt` and `completion`")],
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     end: Annotated[bool, typer.Option("--end", help="score the token that ends the turn as well")] = False,
@@ -49,7 +50,7 @@ def score(
 
     Rows go to --out as JSON Lines; without it a terminal shows a table, and a pipe gets JSON Lines.
     """
-    document = Spec.load(spec)
+    document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     lines = read_prompts(prompts, completions=True)
     run = run_of(document, {"end": end})

@@ -71,8 +71,10 @@ def test_schema_is_one_json_document_that_names_every_key(arith: Arith) -> None:
         "params",
         "operators",
         "sampling",
+        "sweep",
         "speculate",
         "compile",
+        "versions",
     }
     assert schema["additionalProperties"] is False
 
