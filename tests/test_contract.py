@@ -19,7 +19,7 @@ STAGES: dict[str, set[str]] = {
     "arith.language": {"torch", "grammar", "arith.errors"},
     "arith.operands": {
         "torch", "transformers", "peft", "gguf", "grammar", "arith.characters", "arith.errors",
-        "arith.language",
+        "arith.language", "arith.whole_file",
     },
     "arith.runtime.options": {"grammar", "arith.errors"},
     "arith.runtime.sweeping.keys": {"grammar", "arith.errors", "arith.runtime.options"},
@@ -31,7 +31,8 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.spec": {
         "grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime.options",
-        "arith.runtime.sweeping.keys", "arith.runtime.sweeping.points", "arith.spec_file", "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
+        "arith.runtime.sweeping.keys", "arith.runtime.sweeping.points", "arith.spec_file",
+        "arith.spec_operand", "arith.spec_operators", "arith.yaml_document",
     },
     "arith.spec_operand": {
         "grammar", "arith.errors", "arith.language", "arith.local_path", "arith.operands", "arith.spec_file",
@@ -39,9 +40,10 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.spec_operators": {"grammar", "arith.errors", "arith.language", "arith.yaml_document"},
     "arith.local_path": set(),
+    "arith.whole_file": set(),
     "arith.json_lines": {"arith.characters", "arith.errors"},
     "arith.prompts_file": {"grammar", "arith.errors", "arith.json_lines"},
-    "arith.params_file": {"grammar", "arith.errors", "arith.yaml_document"},
+    "arith.params_file": {"grammar", "arith.errors", "arith.whole_file", "arith.yaml_document"},
     "arith.results_file": {"grammar", "arith.errors"},
     # Points of a sweep are made of a formula and parameters alone: a specification has them too.
     "arith.runtime.sweeping.points": {
@@ -54,14 +56,16 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.study": {
         "torch", "transformers", "peft", "grammar", "arith", "arith.errors", "arith.json_lines",
-        "arith.language", "arith.operands", "arith.prompts_file", "arith.results_file", "arith.runtime",
-        "arith.runtime.options", "arith.runtime.sweeping.points", "arith.spec", "arith.validation",
+        "arith.language", "arith.local_path", "arith.operands", "arith.prompts_file", "arith.results_file",
+        "arith.runtime", "arith.runtime.options", "arith.runtime.sweeping.points", "arith.spec",
+        "arith.spec_file", "arith.spec_operators", "arith.validation", "arith.whole_file",
         "arith.yaml_document",
     },
     "arith.cli": {
-        "torch", "transformers", "grammar", "trainers", "arith.errors", "arith.language", "arith.operands",
-        "arith.runtime", "arith.runtime.options", "arith.spec", "arith.spec_file", "arith.prompts_file",
-        "arith.params_file", "arith.results_file", "arith.study",
+        "torch", "transformers", "grammar", "trainers", "arith.characters", "arith.errors",
+        "arith.language", "arith.operands", "arith.runtime", "arith.runtime.options",
+        "arith.runtime.sweeping.points", "arith.spec", "arith.spec_file", "arith.prompts_file",
+        "arith.params_file", "arith.results_file", "arith.study", "arith.whole_file",
     },
     "arith.__main__": {"arith.cli"},
     "arith": {"grammar", "arith.errors", "arith.language", "arith.operands", "arith.runtime", "arith.spec"},
@@ -69,7 +73,7 @@ STAGES: dict[str, set[str]] = {
         "torch", "transformers", "peft", "datasets", "accelerate", "grammar", "arith", "arith.errors",
         "arith.json_lines", "arith.language", "arith.local_path", "arith.operands", "arith.params_file",
         "arith.prompts_file", "arith.runtime", "arith.runtime.options", "arith.spec_file",
-        "arith.spec_operand", "arith.validation", "arith.yaml_document",
+        "arith.spec_operand", "arith.validation", "arith.whole_file", "arith.yaml_document",
     },
     "trainers.__main__": {"arith.cli"},
 }  # fmt: skip

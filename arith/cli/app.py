@@ -4,16 +4,22 @@ import json
 
 import typer
 
+from arith.cli.alpaca_outputs import alpaca_outputs
 from arith.cli.bench import bench
 from arith.cli.check import check
+from arith.cli.explain import explain
 from arith.cli.failures import ends_well, put
 from arith.cli.fit import fit
 from arith.cli.generate import generate
 from arith.cli.operators import operators
 from arith.cli.pairs import pairs
+from arith.cli.plot import plot
 from arith.cli.score import score
+from arith.cli.score_sweep import score_sweep
+from arith.cli.soup import soup
 from arith.cli.sweep import sweep
 from arith.cli.train import train
+from arith.cli.win_rate import win_rate
 
 app = typer.Typer(
     name="arith",
@@ -25,8 +31,14 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(check)
 app.command()(score)
+app.command()(explain)
 app.command()(sweep)
+app.command()(score_sweep)
+app.command()(plot)
+app.command()(win_rate)
+app.command()(alpaca_outputs)
 app.command()(train)
+app.command()(soup)
 app.command()(bench)
 app.command()(pairs)
 app.command()(fit)

@@ -1,24 +1,35 @@
 """`arith sweep`: text from a formula at every point of its parameters, all in one run."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arith.cli.failures import ends_well, say
-from arith.cli.flags import COMPILE, PARAM, PARAMS, given_params, sampling_flags, sampling_of, with_compile
+from arith.cli.flags import (
+    COMPILE,
+    MODEL,
+    PARAM,
+    PARAMS,
+    given_params,
+    sampling_flags,
+    sampling_of,
+    with_compile,
+    with_models,
+)
 from arith.cli.loading import load
 from arith.cli.progress import RowProgress, say_how_it_went
 from arith.cli.rows import run_of
 from arith.errors import OptionError
-from arith.prompts_file import read_prompts
+from arith.prompts_file import PromptLine, read_prompts
+from arith.results_file import ResultsFile
 from arith.runtime.options import Sampling
 from arith.spec import Spec
 
 if TYPE_CHECKING:
-    from arith.language import Formula
+    from arith.runtime.sweeping.points import Point
 
 
 @ends_well
@@ -30,12 +41,20 @@ def sweep(
     ],
     out: Annotated[Path, typer.Option(help="folder of the results; the same command goes on with them")],
     samples: Annotated[int | None, typer.Option(help="samples of each prompt at each point")] = None,
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
     compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="spread the rows over the Ray cluster at HOST:PORT, or auto"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="engines with --ray; without it one a GPU, else one a machine")
     ] = None,
     **sampling: Any,
 ) -> None:
@@ -44,58 +63,105 @@ def sweep(
     Finished rows are appended to results.jsonl in the folder. Interrupted, the same command runs only those
     that are missing.
     """
-    from arith.study.sweep_folder import SweepFolder, sweep_heads, sweep_row
+    from arith.study.sweep_folder import SweepFolder, sweep_heads
 
+    if workers is not None and ray is None:
+        raise OptionError("--workers is about a cluster", "name it with --ray")
     if samples is not None:
         sampling["num_return_sequences"] = samples
-    document = with_compile(Spec.load(spec), compile)
+    document = with_compile(with_models(Spec.load(spec), model), compile)
     options = sampling_of(document, sampling)
     document = settled(document, options, given_params(document, param, params_file))
-    formula, points = document.swept()
+    points = document.swept()[1]
     lines = read_prompts(prompts)
-    made = sweep_heads(lines)
-    folder = SweepFolder(out, document, run_of(document, document.sampling.model_dump()))
+    folder = SweepFolder(out, document, digest_of(document))
     with folder.results as file:
         for note in folder.notes:
             say(note)
-        missing = folder.missing(made, points, options.num_return_sequences)
+        missing = folder.missing(sweep_heads(lines), points, options.num_return_sequences)
         if not missing:
             say(f"nothing to do: all rows are in {file.path} already")
             return
-        engine = load(joint(document, formula), lines, max_rows=max_rows, device=device)
-        engine.points = points
         total = len(lines) * len(points) * options.num_return_sequences
-        results = engine.sweep(
-            [line.whole for line in lines],
-            places=[line.place for line in lines],
-            wanted=missing,
-            **options.model_dump(),
-        )
-        with RowProgress(total, done=total - len(missing)) as progress:
-            try:
-                for result in results:
-                    file.append(sweep_row(result, made[result.index]))
-                    progress.advance(len(result.token_ids))
-            finally:
-                say(f"{progress.summary()}, in {file.path}")
-        say_how_it_went(engine)
+        progress = RowProgress(total, done=total - len(missing))
+        run = Run(document, lines, options, missing, max_rows, device)
+        if ray is None:
+            run_here(run, points, file, progress)
+        else:
+            write_all(run_on_cluster(run, ray, workers), file, progress)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is to be run: the rows `missing` (index of the prompt, index of the point, sample), and how."""
+
+    document: Spec
+    lines: Sequence[PromptLine]
+    options: Sampling
+    missing: Collection[tuple[int, int, int]]
+    max_rows: int | None
+    device: str | None
+
+
+def run_here(run: Run, points: Sequence["Point"], file: ResultsFile, progress: RowProgress) -> None:
+    """Runs the rows with one engine."""
+    from arith.study.sweep_folder import sweep_heads, sweep_row
+
+    heads = sweep_heads(run.lines)
+    engine = load(joint(run.document), run.lines, max_rows=run.max_rows, device=run.device)
+    engine.points = points
+    results = engine.sweep(
+        [line.whole for line in run.lines],
+        places=[line.place for line in run.lines],
+        wanted=run.missing,
+        **run.options.model_dump(),
+    )
+    write_all((sweep_row(result, heads[result.index]) for result in results), file, progress)
+    say_how_it_went(engine)
+
+
+def run_on_cluster(run: Run, address: str, workers: int | None) -> Iterator[dict[str, object]]:
+    """The rows as they come from the workers of a cluster."""
+    from arith.study.cluster import SweepJob, cluster_rows
+
+    job = SweepJob(run.document.dump(), run.lines, run.options.num_return_sequences, run.max_rows, run.device)
+    return cluster_rows(address, job, run.missing, workers=workers, note=say)
+
+
+def write_all(rows: Iterable[dict[str, Any]], file: ResultsFile, progress: RowProgress) -> None:
+    """Appends each row to the file when it comes."""
+    with progress:
+        try:
+            for row in rows:
+                file.append(row)
+                progress.advance(len(row["token_ids"]))
+        finally:
+            say(f"{progress.summary()}, in {file.path}")
 
 
 def settled(document: Spec, options: Sampling, given: Mapping[str, float]) -> Spec:
     """The specification with what the command line says; the number of samples is no part of it, so that more
-    can be had later. Raises `OptionError` for a value of what is swept, and where nothing is."""
+    can be had later. Raises `OptionError` where nothing is swept, and for a value that is not asked for."""
+    from arith.runtime.sweeping.points import refuse_unknown
+
     if document.sweep is None:
         raise OptionError(
             f"{document.source}: there is no `sweep`", "give it one, such as `sweep: {alpha: [0, 0.5, 1]}`"
         )
-    for name in given:
-        if name in document.sweep.names:
-            raise OptionError(f"`{name}` is swept: its value can't be given")
+    refuse_unknown(given, document.sweep, document.swept()[0])
     one = options.model_copy(update={"num_return_sequences": 1})
     return replace(document, sampling=one, params={**document.params, **given})
 
 
-def joint(document: Spec, formula: "Formula") -> Spec:
+def digest_of(document: Spec) -> str:
+    """Rows of one folder agree in it."""
+    sweep = None if document.sweep is None else document.sweep.model_dump(mode="json")
+    options = {"sampling": document.sampling.model_dump(), "params": dict(document.params), "sweep": sweep}
+    return run_of(document, options)
+
+
+def joint(document: Spec) -> Spec:
     """The specification of the formula which holds all that are swept."""
+    formula = document.swept()[0]
     bound = {name: value for name, value in formula.bindings.items() if isinstance(value, float)}
     return replace(document, text=str(formula), params={**document.params, **bound}, sweep=None)

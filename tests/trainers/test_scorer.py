@@ -48,7 +48,7 @@ def test_answers_beside_each_other_score_as_separate_texts(
     name: str, attention: str, request: pytest.FixtureRequest
 ) -> None:
     model = load(request.getfixturevalue(name), attn_implementation=attention)
-    scorer, slower = make_scorer(model, ROWS, longest=11, rewards=False)
+    scorer, slower = make_scorer(model, ROWS, 11, torch.float32, rewards=False)
     assert (scorer.shared, scorer.chunked, slower) == (True, True, None)
     found = scorer(model, scorer.collate(ROWS))
     assert torch.allclose(found, separately(model, ROWS), atol=1e-5)
@@ -76,14 +76,14 @@ def test_gradients_of_an_adapter_are_those_of_separate_texts(
 
 def test_a_model_without_attention_runs_each_answer_by_itself(tiny_mamba: str) -> None:
     model = load(tiny_mamba)
-    scorer, slower = make_scorer(model, ROWS, longest=11, rewards=False)
+    scorer, slower = make_scorer(model, ROWS, 11, torch.float32, rewards=False)
     assert not scorer.shared and slower is not None
     assert torch.allclose(scorer(model, scorer.collate(ROWS)), separately(model, ROWS), atol=1e-5)
 
 
 def test_texts_beyond_a_sliding_window_run_by_themselves(tiny_mistral_sliding: str) -> None:
     model = load(tiny_mistral_sliding)
-    scorer, slower = make_scorer(model, ROWS, longest=30, rewards=False)
+    scorer, slower = make_scorer(model, ROWS, 30, torch.float32, rewards=False)
     assert not scorer.shared and scorer.chunked
     assert slower is not None and "16 tokens back, and texts are up to 30 long" in slower
 
@@ -99,7 +99,7 @@ def test_logits_that_the_model_changes_behind_its_output_layer_are_respected(tmp
     )  # fmt: skip
     save_model(tmp_path, config, seed=3)
     model = load(str(tmp_path))
-    scorer, slower = make_scorer(model, ROWS, longest=11, rewards=False)
+    scorer, slower = make_scorer(model, ROWS, 11, torch.float32, rewards=False)
     assert not scorer.chunked and slower is not None
     assert torch.allclose(scorer(model, scorer.collate(ROWS)), separately(model, ROWS), atol=1e-5)
 
@@ -109,7 +109,7 @@ def test_a_reward_is_the_output_at_the_last_token_even_if_that_is_padding(tiny_r
 
     model: Any = AutoModelForSequenceClassification.from_pretrained(tiny_reward, dtype=torch.float32).eval()
     rows = [{**row, "chosen_ids": [*row["chosen_ids"], model.config.pad_token_id]} for row in ROWS]
-    scorer, _ = make_scorer(model, rows, longest=20, rewards=True)
+    scorer, _ = make_scorer(model, rows, 20, torch.float32, rewards=True)
     found = scorer(model, scorer.collate(rows))
     for row, pair in zip(rows, found, strict=True):
         for side, reward in zip(("chosen_ids", "rejected_ids"), pair, strict=True):
@@ -122,7 +122,7 @@ def test_a_model_without_an_output_layer_is_refused(tiny_llama: str) -> None:
 
     model: Any = AutoModel.from_pretrained(tiny_llama)
     with pytest.raises(OperandError, match="no output layer"):
-        make_scorer(model, ROWS, longest=11, rewards=False)
+        make_scorer(model, ROWS, 11, torch.float32, rewards=False)
 
 
 def test_a_token_sees_its_prompt_and_its_own_answer_up_to_itself() -> None:

@@ -142,7 +142,10 @@ class SweepKeys(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             first = error.errors()[0]
-            key = ".".join(str(part) for part in first["loc"] if part not in AXIS_OR_LINK)
+            key = ".".join(str(part) for part in first["loc"] if part not in (*AXIS_OR_LINK, "[key]"))
             value = first["input"]
             shown = "" if value and isinstance(value, dict | list) else f" (it is {value!r})"
-            raise OptionError(f"sweep: `{key}` {in_words(first)}{shown}") from None
+            words = "is missing" if first["type"] == "missing" else f"{in_words(first)}{shown}"
+            if first["type"] == "string_pattern_mismatch":
+                words = "is no name: it has to be letters, digits and underscores, no digit first"
+            raise OptionError(f"sweep: `{key}` {words}") from None

@@ -67,6 +67,20 @@ def points_of(sweep: SweepKeys, formula: Formula, params: Mapping[str, float]) -
     return list(found.values())
 
 
+def refuse_unknown(given: Iterable[str], sweep: SweepKeys, formula: Formula) -> None:
+    """Raises `OptionError` for a name that is given a value, and that is swept or that nothing uses."""
+    followed = {name for link in _in_order(sweep.links).values() for name in link.names}
+    known = [name for name in dict.fromkeys((*formula.parameters, *followed)) if name not in sweep.names]
+    for name in given:
+        if name in sweep.names:
+            raise OptionError(f"`{name}` is swept: its value can't be given")
+        if name not in known:
+            close = nearest(name, known)
+            listed = ", ".join(f"`{one}`" for one in known) or "none"
+            hint = f"did you mean `{close}`?" if close else f"parameters that aren't swept: {listed}"
+            raise OptionError(f"the sweep has no parameter `{name}`", hint)
+
+
 def _factors(sweep: SweepKeys) -> list[Sequence[Values]]:
     """What is combined in every way: each axis, and each set of points."""
     factors: list[Sequence[Values]] = [

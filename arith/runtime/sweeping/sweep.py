@@ -8,7 +8,7 @@ from arith.errors import OptionError
 from arith.runtime.result import Result
 from arith.runtime.rows import as_prompts, occurrences_of
 from arith.runtime.sweeping.keys import SweepKeys
-from arith.runtime.sweeping.points import Point, points_of
+from arith.runtime.sweeping.points import Point, points_of, refuse_unknown
 
 if TYPE_CHECKING:
     from arith.runtime.engine import Engine
@@ -27,10 +27,12 @@ def chosen_points(
 ) -> Sequence[Point]:
     """The points of a sweep that is given, or of the engine's own.
 
-    Raises `OptionError` where there is none, and what `points_of` raises.
+    Raises `OptionError` where there is none, and what `points_of` and `refuse_unknown` raise.
     """
     if sweep is not None:
-        return points_of(SweepKeys.of(sweep), engine.formula, params or {})
+        keys = SweepKeys.of(sweep)
+        refuse_unknown(params or (), keys, engine.formula)
+        return points_of(keys, engine.formula, params or {})
     if not engine.points:
         raise OptionError("there is nothing to sweep", 'give a sweep, such as {"alpha": [0, 0.5, 1]}')
     if params is not None:
@@ -46,11 +48,13 @@ def swept(
     places: Sequence[str] | None,
     wanted: Collection[tuple[int, int, int]] | None,
     options: Mapping[str, Any],
+    occurrences: Sequence[int] | None = None,
 ) -> Iterator[SweepResult]:
     """The rows of all points of all prompts, each when it ends; see `Engine.sweep`.
 
     The points of a prompt stand next to each other, so that they are read from one prefill of it, and each is
-    drawn with the random numbers which the prompt would have alone.
+    drawn with the random numbers which the prompt would have alone. `occurrences` number equal prompts, where
+    these are some of more; without it they are counted.
     """
     prompts = as_prompts(prompts)
     places = places or [f"prompt {number}" for number in range(1, len(prompts) + 1)]
@@ -59,7 +63,7 @@ def swept(
         [prompt for prompt in prompts for _ in points],
         params=[point.params for _ in prompts for point in points],
         places=[f"{place} ({point})" for place in places for point in points],
-        occurrences=[number for number in occurrences_of(prompts) for _ in points],
+        occurrences=[number for number in occurrences or occurrences_of(prompts) for _ in points],
         wanted=None if wanted is None else {(index * count + point, n) for index, point, n in wanted},
         **options,
     )
