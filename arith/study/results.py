@@ -21,6 +21,7 @@ KEY = ("prompt", "fields", "point", "occurrence", "sample")
 NOUN = "row of results"
 _SHOWN = 60  # characters of a prompt
 Name = str | int
+PointKey = tuple[tuple[str, float | str], ...]
 Messages = list[dict[str, Any]]
 
 
@@ -101,6 +102,11 @@ def point_text(point: Mapping[str, float | str]) -> str:
     return ", ".join(
         f"{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in point.items()
     )
+
+
+def point_key(point: Mapping[str, float | str]) -> PointKey:
+    """Equal for equal points, however close others are."""
+    return tuple(sorted(point.items()))
 
 
 def results_path(path: Path) -> Path:

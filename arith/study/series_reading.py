@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from arith.errors import SpecError
-from arith.study.results import ResultRow, point_text, read_results
+from arith.study.results import PointKey, ResultRow, point_key, point_text, read_results
 from arith.study.scores import read_scores, score_names
 from arith.study.series import Answer, ScoredPoint, Series
 from arith.study.summary import PointSummary, summaries
@@ -33,12 +33,12 @@ def read_series(
     found = summaries(rows, scores)
     _refuse_empty(path, found, needed)
     shown = _drawn(rows) if shown is None else shown
-    places: dict[str, list[int]] = {}
+    places: dict[PointKey, list[int]] = {}
     for place, row in enumerate(rows):
-        places.setdefault(point_text(row.point), []).append(place)
+        places.setdefault(point_key(row.point), []).append(place)
     points = []
     for one in found:
-        chosen = places[point_text(one.point)]
+        chosen = places[point_key(one.point)]
         own = [rows[place] for place in chosen]
         points.append(
             ScoredPoint(

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from arith.study.bootstrap import Interval, mean_interval
-from arith.study.results import ResultRow, point_text
+from arith.study.results import PointKey, ResultRow, point_key
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class PointSummary:
 
 def summaries(rows: Sequence[ResultRow], scores: Mapping[str, Sequence[float]]) -> list[PointSummary]:
     """One summary a point, in the order of their values; `scores` are `[rows]`, NaN where a row has none."""
-    grouped: dict[str, list[int]] = {}
+    grouped: dict[PointKey, list[int]] = {}
     for place, row in enumerate(rows):
-        grouped.setdefault(point_text(row.point), []).append(place)
+        grouped.setdefault(point_key(row.point), []).append(place)
     found = [_summary(rows, scores, places) for places in grouped.values()]
     return sorted(found, key=lambda one: [(isinstance(value, str), value) for value in one.point.values()])
 
@@ -34,6 +34,8 @@ def summaries(rows: Sequence[ResultRow], scores: Mapping[str, Sequence[float]]) 
 def _summary(
     rows: Sequence[ResultRow], scores: Mapping[str, Sequence[float]], places: Sequence[int]
 ) -> PointSummary:
+    # In an order of their own: rows stand on disk as they were finished, and prompts are drawn by place.
+    places = sorted(places, key=lambda n: (rows[n].prompt_key, rows[n].occurrence, rows[n].sample))
     prompts = [rows[place].prompt_key for place in places]
     chosen = {name: [values[place] for place in places] for name, values in scores.items()}
     return PointSummary(

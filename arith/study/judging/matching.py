@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from arith.errors import SpecError
-from arith.study.results import ResultRow, point_text
+from arith.study.results import ResultRow, point_key, point_text
 
 SHOWN = 3  # of what is lacking
 
@@ -32,8 +32,8 @@ def at_point(
     """
     wanted = {} if point is None else dict(point)
     found = [row for row in rows if wanted.items() <= row.point.items()]
-    points = {point_text(row.point): None for row in found or rows}
-    listed = "; ".join(list(points)[:SHOWN]) + ("; ..." if len(points) > SHOWN else "")
+    points = {point_key(row.point): point_text(row.point) for row in found or rows}
+    listed = "; ".join(list(points.values())[:SHOWN]) + ("; ..." if len(points) > SHOWN else "")
     if not found:
         raise SpecError(f"{source}: no row has the point {point_text(wanted)}", f"its points: {listed}")
     if len(points) > 1:
