@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from arith.cli.output import refuse_input
 from arith.errors import SpecError
 from arith.prompts_file import PromptLine
-from arith.results_file import ResultsFile, Row, RowFormat, row_key
+from arith.results_file import ResultsFile, Row, RowFormat, check_writable, row_key
 
 if TYPE_CHECKING:
     from trainers.pairs import Flaw, Pair
@@ -33,6 +33,7 @@ class PairFiles:
     ) -> Iterator[Self]:
         """The files of `--out`; `inputs` are those that the command reads. Raises what `ResultsFile` raises,
         and `SpecError` for an input as output."""
+        check_writable(out)
         beside = out.with_name(f"{out.stem}.flawed{out.suffix}")
         for path in (out, beside):
             refuse_input(path, inputs)

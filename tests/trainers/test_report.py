@@ -80,3 +80,14 @@ def test_reports_behind_the_checkpoint_of_a_run_are_written_anew(tmp_path: Path)
     ]
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("my-arm", "my_arm"), ("2024 arm.v1", "arm_v1"), ("average", "trained"), ("42", "trained")],
+)
+def test_the_printed_operand_has_a_name_that_formulas_take(folder: str, name: str) -> None:
+    from arith import Formula
+
+    assert f"  {name}:" in operand_line(Path("arms") / folder, adapter=True, reward=False)
+    assert Formula(f"base + 0.5*{name}").operands == ("base", name)

@@ -7,7 +7,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from transformers import TrainingArguments
 
-from arith.errors import OptionError, SpecError
+from arith.errors import ArithError, OptionError, SpecError
 from arith.operands.loading import resolve_device
 from arith.validation import refusal
 from grammar.errors import nearest
@@ -24,6 +24,7 @@ OURS = {
     "max_length": "it belongs under `data`",
     "beta": "it belongs under `objective`",
     "resume_from_checkpoint": "an unfinished folder is resumed by itself",
+    "save_only_model": "a run that goes on needs the state of its optimiser too",
     "remove_unused_columns": "the columns are arith's own",
     "disable_tqdm": "the progress is told in lines",
     "eval_on_start": "the validation always runs before the first step",
@@ -33,6 +34,18 @@ OURS = {
     "train_sampling_strategy": "batches hold rows of similar lengths already",
     "label_smoothing_factor": "the objective has `label_smoothing`",
     "load_best_model_at_end": "the manifest names one run to its end; stop earlier with `max_steps`",
+}
+
+
+# What transformers and torch find out only when they use it.
+_LEAST = {
+    "learning_rate": 0,
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "seed": 0,
+    "data_seed": 0,
 }
 
 
@@ -71,6 +84,8 @@ def training_arguments(recipe: Recipe) -> TrainingArguments:
     try:
         arguments = TrainingArguments(**settings | ours)
         arguments = _with_precision(recipe, arguments, settings | ours)
+    except ArithError:  # of a model, whose dtype is asked for
+        raise
     except (ValueError, TypeError, ImportError, OSError) as error:
         place = recipe.document.place(("training",))
         raise SpecError(f"{place}: training: {' '.join(str(error).split())}") from None
@@ -125,3 +140,14 @@ def _check(recipe: Recipe) -> None:
                 TypeAdapter(kind).validate_python(recipe.training[name], strict=True)
             except ValidationError as invalid:
                 raise refusal(invalid, recipe.document, (), lambda _: (), around=("training", name)) from None
+        _check_range(name, recipe.training[name], place)
+
+
+def _check_range(name: str, value: Any, place: str) -> None:
+    """Raises `SpecError` for a number that no run can have."""
+    if name in _LEAST and value is not None and value < _LEAST[name]:
+        raise SpecError(f"{place}: `training.{name}` must be at least {_LEAST[name]} (it is {value})")
+    if name in ("seed", "data_seed") and value is not None and value >= 2**32:
+        raise SpecError(f"{place}: `training.{name}` must be less than 2**32 (it is {value})")
+    if (name == "num_train_epochs" and value <= 0) or (name == "max_steps" and (value == 0 or value < -1)):
+        raise SpecError(f"{place}: `training.{name}` must be more than 0 (it is {value})")

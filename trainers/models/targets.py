@@ -12,18 +12,20 @@ EVERY_LINEAR = "all-linear"  # peft's word for it; the output layer isn't one of
 
 
 def adapter_targets(model: nn.Module, targets: Sequence[str] | None) -> list[str] | str:
-    """What peft is told. Raises `OperandError` for a name that fits no module of the model: peft would
+    """What peft is told. Raises `OperandError` for a name that fits no linear layer of the model: peft would
     pass over it wherever another name fits."""
     if targets is None:
         return EVERY_LINEAR
     modules = dict(model.named_modules())
     for target in targets:
-        if not any(name == target or name.endswith(f".{target}") for name in modules):
-            known = _adaptable(modules)
+        known = _adaptable(modules)
+        if target.rpartition(".")[2] not in known or not any(
+            name == target or name.endswith(f".{target}") for name in modules
+        ):
             close = nearest(target, known)
             hint = f"did you mean `{close}`?" if close else f"its linear layers are {', '.join(known)}"
             model_type = getattr(getattr(model, "config", None), "model_type", "model")
-            raise OperandError(f"adapter: the target `{target}` names no module of this {model_type}", hint)
+            raise OperandError(f"adapter: the target `{target}` names no layer of this {model_type}", hint)
     return list(dict.fromkeys(targets))
 
 

@@ -1,11 +1,14 @@
 """What a run came to: a table, a picture of its curve, and the line that uses the new operand."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from arith.language.names import refuse_reserved
 from arith.yaml_document import write_yaml
+from grammar.errors import FormulaError
 from trainers.output.metrics import Report
 
 CURVE_NAME = "curve.png"
@@ -78,4 +81,14 @@ def operand_line(folder: Path, *, adapter: bool, reward: bool) -> str:
         keys: dict[str, str] = {"kind": "reward_model", "model": str(folder)}
     else:
         keys = {"adapter" if adapter else "model": str(folder)}
-    return write_yaml({"operands": {folder.name.replace("-", "_"): keys}}).rstrip()
+    return write_yaml({"operands": {_operand_name(folder): keys}}).rstrip()
+
+
+def _operand_name(folder: Path) -> str:
+    """What a formula can call it: the folder's name, where that is a name."""
+    name = re.sub(r"[^A-Za-z0-9_]", "_", folder.name).lstrip("0123456789_")
+    try:
+        refuse_reserved(name)
+    except FormulaError:
+        name = ""
+    return name or "trained"
