@@ -8,6 +8,13 @@ from trainers.data.keys import SourceName
 from trainers.data.sources.columns import RowReader
 
 
+def test_a_named_column_that_the_file_lacks_is_refused_be_it_one_to_do_without() -> None:
+    reader = RowReader("preference", {"prompt": "question"}, pairs=True)
+    with pytest.raises(SpecError, match=r"pairs.jsonl:1: `data.columns` names `question`") as error:
+        reader.example("pairs.jsonl:1", {"q": "What?", "chosen": "Well, yes", "rejected": "Well, no"})
+    assert error.value.hint == "the columns are q, chosen, rejected"
+
+
 def test_columns_take_the_names_that_the_file_gives_them() -> None:
     reader = RowReader("preference", {"prompt": "question", "chosen": "good", "rejected": "chosen"}, True)
     row = {"question": "q", "good": "g", "chosen": "c", "prompt": "another", "tone": "shy"}

@@ -42,6 +42,12 @@ class RowReader:
         missing = source.missing(own, pairs=self.pairs)
         if missing:
             raise self._misfit(place, missing, values)
+        for there in self.columns.values():
+            if there not in values:  # one that the source can do without would be passed over
+                listed = f"the columns are {', '.join(map(str, values))}"
+                raise SpecError(
+                    f"{place}: `data.columns` names `{there}`, and there is no such column", listed
+                )
         fields = {name: value for name, value in own.items() if name not in source.columns}
         return replace(source.read(Row(place, own)), fields=fields)
 
