@@ -237,6 +237,18 @@ def run_in_silence(words: list[str]) -> None:
         (["--param", "hh=1"], ["the sweep has no parameter `hh`"]),
         (["--samples", "0"], ["num_return_sequences"]),
         (["--workers", "2"], ["--workers is about a cluster", "--ray"]),
+    ],
+)
+def test_bad_words_are_refused(
+    arith: Arith, swept: Sweep, tmp_path: Path, further: list[str], words: list[str]
+) -> None:
+    refused(arith(*swept(), "--out", tmp_path / "out", *further), *words)
+    assert not list(tmp_path.glob("out/results.jsonl*"))
+
+
+@pytest.mark.parametrize(
+    ("further", "words"),
+    [
         (
             ["--workers", "2", "--ray", "nowhere"],
             ["--ray nowhere: not the address of a cluster", "HOST:PORT"],
@@ -245,11 +257,20 @@ def run_in_silence(words: list[str]) -> None:
         (["--ray", "127.0.0.1:1"], ["no Ray cluster answers", "ray start"]),
     ],
 )
-def test_bad_words_are_refused(
+def test_a_cluster_that_is_not_there_is_told(
     arith: Arith, swept: Sweep, tmp_path: Path, further: list[str], words: list[str]
 ) -> None:
+    pytest.importorskip("ray")
     refused(arith(*swept(), "--out", tmp_path / "out", *further), *words)
     assert not list(tmp_path.glob("out/results.jsonl*"))
+
+
+def test_without_ray_its_package_is_asked_for(
+    arith: Arith, swept: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    words = ("--ray needs the package ray", "pip install 'arith[ray]'")
+    refused(arith(*swept(), "--out", tmp_path / "out", "--ray", "127.0.0.1:1"), *words)
 
 
 def test_a_specification_without_a_sweep_is_refused(arith: Arith, swept: Sweep, tmp_path: Path) -> None:
