@@ -60,19 +60,14 @@ def load(
 
 def refuse_unreadable(spec: Spec, lines: Iterable[PromptLine], end: bool) -> None:
     """Raises `PromptError` for the first line that an operand can't read."""
-    from arith.operands.loading import context_window, load_config
     from arith.operands.prompts import encode_continuation
     from arith.operands.tokenizers import load_tokenizer
     from arith.runtime.rows import PromptReader
 
-    formula = spec.formula()
-    bound = formula.bound_operands()
-    operands = {name: bound[name] for name in formula.program.operands}
-    windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
-    reader = PromptReader(operands, windows)
-    tokenizer = load_tokenizer(next(iter(operands.values())))
+    reader = PromptReader.of(spec.formula())
+    tokenizer = load_tokenizer(next(iter(reader.operands)))
     for line in lines:
         completion = [] if line.completion is None else encode_continuation(tokenizer, line.completion)
         # A last token is not run: nothing behind it is asked.
         room = max(0, len(completion) + end - 1)
-        reader.read([line.whole], [room], [line.place])
+        reader.check([line.whole], [room], [line.place])

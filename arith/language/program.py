@@ -12,8 +12,11 @@ from arith.errors import EvaluationError
 from arith.language.execute import Execution, call_of, text_of
 from arith.language.graph import Called, Node, Plain, describe
 from arith.language.inputs import Inputs
+from arith.language.registry import REGISTRY
 from arith.language.values import Dist, Type
 from grammar.tree import Span
+
+Run = Callable[[Inputs, bool], tuple[Tensor, Tensor]]
 
 PLAIN_KINDS = ("operand", "parameter", "constant", "position", "linear", "multiply", "divide", "indicator")
 """Nodes that bring no token back which an operand gives -inf: it shows in their values as -inf or NaN."""
@@ -43,22 +46,27 @@ class Program:
         return describe(self.nodes)
 
     def log_probs(
-        self, inputs: Inputs, place: Callable[[int], str] = name_row, exact: bool = False
+        self,
+        inputs: Inputs,
+        place: Callable[[int], str] = name_row,
+        exact: bool = False,
+        run: Run | None = None,
     ) -> Tensor:
         """The normalised log-probabilities `[rows, vocab]` of the formula, -inf outside its support.
 
         Where the operands may hold -inf pass `exact`; without it that is found out from the result, and the
         rows concerned are computed again. Raises `EvaluationError` with the place of the row and the part of
-        the formula that has no value there: an empty support, a division by zero, a NaN.
+        the formula that has no value there: an empty support, a division by zero, a NaN. `run` is `self.run`
+        in another form, such as a compiled one.
         """
         exact = exact or (not self._is_plain and _outside(inputs))
-        result, faulty = self._run(inputs, exact)
+        result, faulty = (run or self.run)(inputs, exact)
         if not faulty.any():
             return result
         if not exact:
             rows = faulty.nonzero().squeeze(-1)
             chosen = inputs.rows(rows)
-            again, still = self._run(chosen, exact=True)
+            again, still = self.run(chosen, exact=True)
             if still.any():
                 first = int(still.nonzero()[0])
                 raise self._diagnosis(chosen.rows(torch.tensor([first])), place(int(rows[first])))
@@ -66,8 +74,9 @@ class Program:
         first = int(faulty.nonzero()[0])
         raise self._diagnosis(inputs.rows(torch.tensor([first])), place(first))
 
-    def _run(self, inputs: Inputs, exact: bool) -> tuple[Tensor, Tensor]:
-        """The log-probabilities, and which rows are faulty: an undefined row is NaN all over."""
+    def run(self, inputs: Inputs, exact: bool) -> tuple[Tensor, Tensor]:
+        """The log-probabilities `[rows, vocab]`, and which rows `[rows]` are faulty: an undefined row is NaN
+        all over."""
         execution = Execution(inputs, exact)
         result = execution.run(self.nodes, self._last_uses)
         assert isinstance(result, Dist)
@@ -106,6 +115,12 @@ class Program:
             for node in self.nodes
             if isinstance(node.payload, Called) and node.payload.operator in operators
         )
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its value follows from tensors alone: no operator asks for more of its inputs."""
+        calls = [node.payload for node in self.nodes if isinstance(node.payload, Called)]
+        return not any(REGISTRY[call.operator].takes_inputs for call in calls if call.operator in REGISTRY)
 
     @property
     def leaves(self) -> tuple[str, ...]:

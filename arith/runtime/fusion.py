@@ -9,10 +9,13 @@ from torch import Tensor
 
 from arith.language import Formula
 from arith.language.inputs import Inputs
-from arith.language.program import Program
+from arith.language.program import Program, Run
 from arith.language.vocabulary import refuse_beyond, refuse_more
 from arith.operands.llm import LLM
 from arith.runtime.answers import Answers, Facts, Leaf, Moment
+from arith.runtime.backbones.compiled import compiles
+from arith.runtime.compiled_function import CompiledFunction
+from arith.runtime.options import Compile
 from arith.runtime.result import FORMULA
 from grammar.errors import FormulaError
 
@@ -40,6 +43,11 @@ def log_probs_of(logits: Tensor, chosen: Tensor) -> Tensor:
     return wide.gather(-1, chosen).squeeze(-1) - wide.logsumexp(-1)
 
 
+def _agree(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool:
+    close = torch.allclose(found[0], expected[0], rtol=1e-4, atol=1e-4, equal_nan=True)
+    return close and torch.equal(found[1], expected[1])
+
+
 def asked_layers(program: Program) -> tuple[tuple[str, int], ...]:
     """The early exits that a program asks for, as operand and block."""
     calls = [(str(call["operand"]), call["k"]) for call in program.calls("layer")]
@@ -65,13 +73,18 @@ class Fusion:
         vocabulary: int,
         device: torch.device,
         facts: Facts,
+        compile: Compile = "off",
     ):
+        """`compile` is for the formula's own arithmetic, where that needs only logits and parameters."""
         self.program = formula.program
         self.operands = operands
         self.vocabulary = vocabulary
         self.device = device
         self.facts = facts
         self.layers = asked_layers(self.program)
+        self._run: Run = self.program.run
+        if self.program.is_closed and compiles(compile, device):
+            self._run = CompiledFunction(self.program.run, _agree, compile, "the formula")
         self.totalled = tuple(str(call["operand"]) for call in self.program.calls("log_likelihood"))
 
     def refuse_unknown_tokens(self) -> None:
@@ -110,7 +123,7 @@ class Fusion:
         """The formula at each of the moments, from logits `[moments, vocab]`; a leaf that didn't run is
         missing."""
         inputs = self.inputs(moments, logits)
-        log_probs = self.program.log_probs(inputs, place=lambda number: moments[number].place)
+        log_probs = self.program.log_probs(inputs, lambda number: moments[number].place, run=self._run)
         return Fused(log_probs, inputs.operands)
 
     def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:

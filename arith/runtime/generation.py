@@ -1,7 +1,8 @@
 """The loop that turns rows into text: admit, step, choose, let go."""
 
+import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,29 +25,35 @@ from arith.runtime.speculation.speculation import Speculation
 
 @dataclass(frozen=True, eq=False)
 class Ending:
-    """What ends a row: its length, end-of-sequence ids, stop strings, criteria, and each operand's context
-    window."""
+    """What ends a row: its length, its end-of-sequence ids, stop strings, criteria, and the context
+    windows of the operands that it needs."""
 
     max_new_tokens: int
-    ids: frozenset[int]
+    ids: Mapping[Row, frozenset[int]]
     stop_strings: Mapping[Row, StopStrings]
     criteria: Criteria
     windows: Mapping[LLM, int | None]
 
     def room(self, row: Row) -> int:
         """How many tokens the row can still get."""
-        limits = [self.max_new_tokens]
-        for operand in row.runs:
-            window = self.windows[operand]
-            if window is not None:
-                limits.append(window - len(row.prompt_ids[operand]))
-        return max(1, min(limits)) - len(row.tokens)
+        return max(1, min(self.max_new_tokens, self._reach(row, row.reads))) - len(row.tokens)
+
+    def room_to_draft(self, row: Row) -> int:
+        """How many tokens can be drafted for it: the formula adds one, and drafts have windows too."""
+        return max(0, min(self.room(row) - 1, self._reach(row, row.runs) - len(row.tokens)))
+
+    def _reach(self, row: Row, operands: Collection[LLM]) -> int:
+        """How many tokens go into the windows of all these operands."""
+        windows = {operand: window for operand in operands if (window := self.windows[operand]) is not None}
+        return min(
+            (window - len(row.prompt_ids[one]) for one, window in windows.items()), default=sys.maxsize
+        )
 
     def judge(self, row: Row, criterion: bool) -> None:
         """Sets the row's `finish_reason` if its last token ends it."""
         token = row.tokens[-1]
         ended_by_string = self.stop_strings[row].push(token) if row in self.stop_strings else False
-        if token in self.ids or criterion:
+        if token in self.ids[row] or criterion:
             row.finish_reason = "stop"
         elif ended_by_string:
             row.finish_reason = "stop_string"
@@ -164,7 +171,7 @@ class Generation:
         """At least one more token for every row in flight: one forward of each backbone, for all tokens that
         are drafted."""
         rows = list(self.active)
-        proposals = self.speculation.propose(rows, [self.ending.room(row) for row in rows], self.lanes)
+        proposals = self.speculation.propose(rows, list(map(self.ending.room_to_draft, rows)), self.lanes)
         readings = [proposal.reading(row) for row, proposal in zip(rows, proposals, strict=True)]
         logits = with_known(self.lanes.read(readings), readings, proposals)
         self.advance(readings, proposals, logits)

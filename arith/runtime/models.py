@@ -13,13 +13,14 @@ from arith.operands.loading import context_window, depth, end_ids, load_config, 
 from arith.operands.manifest import contradictions
 from arith.operands.token_texts import token_texts
 from arith.operands.tokenizers import load_tokenizer
-from arith.operands.vocabulary import Member, common_vocabulary
+from arith.operands.vocabulary import Member, Vocabulary, common_vocabulary
 from arith.runtime.answers import Facts
 from arith.runtime.backbones.backbone import Backbone, make_backbone
 from arith.runtime.fusion import Fusion, exits_of
 from arith.runtime.guides import Guide, load_guides
 from arith.runtime.options import Compile
 from arith.runtime.plan import Plan
+from arith.runtime.sampling.sampler import race_on
 from grammar.errors import FormulaError
 
 
@@ -39,12 +40,8 @@ class Models:
         self.operands = {name: self.readers[name] for name in program.operands}
         distinct = dict.fromkeys(self.readers.values())
         self.windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
-        self.end_ids = frozenset(token for operand in distinct for token in end_ids(operand))
-        members = {
-            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
-            for name, o in self.readers.items()
-        }
-        vocabulary = common_vocabulary(members)
+        self.end_ids = {operand: end_ids(operand) for operand in distinct}
+        vocabulary = vocabulary_of(self.readers)
         self.exits = exits_of([program] if draft is None else [program, draft.program], self.readers)
         refuse_missing_layers(self.exits, self.readers)
         self.plan.refuse_if_impossible()
@@ -53,11 +50,13 @@ class Models:
         loaded = load_guides(classifiers.values(), self.tokenizer, device)
         guides = {name: loaded[operand] for name, operand in classifiers.items()}
         facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides)
-        self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts)
+        self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts, compile)
         self.fusion.refuse_unknown_tokens()
+        self.race = race_on(device, compile)
         self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device, compile)
         uncompiled = _uncompiled(self.backbones) if compile == "on" else []
-        untrained = [note for name, one in self.readers.items() for note in contradictions(name, one)]
+        readers = {**self.readers, **classifiers}
+        untrained = [note for name, one in readers.items() for note in contradictions(name, one)]
         self.notes = (*vocabulary.notes, *untrained, *_slower(self.backbones, guides), *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
@@ -86,6 +85,17 @@ def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOp
         if found.setdefault(name, operand) != operand:
             raise FormulaError(f"`{name}` stands for one thing in the formula and for another in its draft")
     return found
+
+
+def vocabulary_of(operands: Mapping[str, LLM]) -> Vocabulary:
+    """The vocabulary over which the operands are combined, from their configurations and tokenizers. Raises
+    what `common_vocabulary` raises."""
+    return common_vocabulary(
+        {
+            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
+            for name, o in operands.items()
+        }
+    )
 
 
 def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:

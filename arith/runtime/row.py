@@ -52,9 +52,14 @@ class Row:
         return len(self.prompt_ids[next(iter(self.names.values()))])
 
     @property
+    def reads(self) -> frozenset[LLM]:
+        """The models that its formula needs, guides aside."""
+        return frozenset(one for one in self.needed if isinstance(one, LLM))
+
+    @property
     def runs(self) -> frozenset[LLM]:
-        """The models that run for it, guides aside."""
-        return frozenset(one for one in self.needed | self.drafting if isinstance(one, LLM))
+        """The models that run for it, those of drafts included."""
+        return self.reads.union(one for one in self.drafting if isinstance(one, LLM))
 
     def append(self, token: int, logprobs: Mapping[str, float]) -> None:
         """Takes the next token, with its log-probability under the formula and each operand."""

@@ -12,7 +12,7 @@ from arith.characters import stray_surrogate
 from arith.errors import OptionError, PromptError
 from arith.language import Formula
 from arith.operands.llm import LLM
-from arith.operands.loading import end_ids
+from arith.operands.loading import context_window, end_ids, load_config
 from arith.operands.prompts import Prompt, encode_continuation, render, turn_end
 from arith.operands.tokenizers import load_tokenizer
 from arith.runtime.result import FORMULA
@@ -69,32 +69,45 @@ class PromptReader:
         self.names = {operand: name for name, operand in reversed(list(operands.items()))}
         self.windows = windows
 
-    def read(
-        self, prompts: Sequence[Prompt], room: Sequence[int], places: Sequence[str]
-    ) -> list[dict[LLM, tuple[int, ...]]]:
-        """Each prompt's token ids for each operand; `room` tokens have to fit behind it into the context
-        window.
+    @classmethod
+    def of(cls, formula: Formula) -> "PromptReader":
+        """That of a bound formula whose models aren't loaded. Raises `OperandError` for one without a
+        configuration."""
+        bound = formula.bound_operands()
+        operands = {name: bound[name] for name in formula.program.operands}
+        windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
+        return cls(operands, windows)
 
-        Raises `PromptError` naming the prompt's place and the operand.
-        """
+    def read(self, prompts: Sequence[Prompt], places: Sequence[str]) -> list[dict[LLM, tuple[int, ...]]]:
+        """Each prompt's token ids for each operand. Raises `PromptError` naming the prompt's place."""
         seen: dict[str, dict[LLM, tuple[int, ...]]] = {}
         found = []
-        for prompt, behind, place in zip(prompts, room, places, strict=True):
+        for prompt, place in zip(prompts, places, strict=True):
             content = canonical_text(prompt, place)
             if content not in seen:
                 seen[content] = {
                     operand: tuple(render(operand, load_tokenizer(operand), prompt, place=place))
                     for operand in self.operands
                 }
-            for operand, ids in seen[content].items():
-                self._refuse_too_long(operand, len(ids), behind, place)
             found.append(seen[content])
         return found
 
-    def _refuse_too_long(self, operand: LLM, length: int, behind: int, place: str) -> None:
+    def check(self, prompts: Sequence[Prompt], room: Sequence[int], places: Sequence[str]) -> None:
+        """Raises `PromptError` for the first prompt that an operand can't read with `room` tokens behind."""
+        for ids, behind, place in zip(self.read(prompts, places), room, places, strict=True):
+            for operand, own in ids.items():
+                self.refuse_too_long(operand, len(own), behind, place)
+
+    def fits(self, operand: LLM, length: int) -> bool:
+        """Whether so many tokens go into the operand's context window."""
         window = self.windows[operand]
-        if window is not None and length + behind > window:
-            name = self.names[operand]
+        return window is None or length <= window
+
+    def refuse_too_long(self, operand: LLM, length: int, behind: int, place: str) -> None:
+        """Raises `PromptError`, naming the prompt's place and the operand, where a prompt of this length and
+        so many tokens behind it don't go into the operand's context window."""
+        if not self.fits(operand, length + behind):
+            window, name = self.windows[operand], self.names[operand]
             rest = f" and {behind} more follow" if behind else ""
             said = f"{place}: the prompt has {length} tokens for operand `{name}`{rest}"
             hint = "shorten it, or use a model with a longer window"
@@ -143,7 +156,10 @@ class RowMaker:
             assert draft is not None
             shared = {name: value for name, value in row.values.items() if name in draft.parameters}
             row.values = {**draft.parameter_values(shared), **row.values}
-            row.drafting = frozenset(draft.bindings[name] for name in draft.program.needed(row.values))
+            drafting = frozenset(draft.bindings[name] for name in draft.program.needed(row.values))
+            lengths = {operand: len(ids) for operand, ids in row.prompt_ids.items() if operand in drafting}
+            if all(self.reader.fits(operand, length) for operand, length in lengths.items()):
+                row.drafting = drafting
         return rows if wanted is None else [row for row in rows if (row.index, row.sample) in wanted]
 
     def to_score(
@@ -183,7 +199,7 @@ class RowMaker:
         occurrences: Sequence[int] | None = None,
     ) -> list[Row]:
         counted = [f"prompt {number}" for number in range(1, len(prompts) + 1)]
-        prompt_ids = self.reader.read(prompts, room, places or counted)
+        prompt_ids = self.reader.read(prompts, places or counted)
         occurrences = occurrences or occurrences_of(prompts)
         rows = []
         for index, prompt in enumerate(prompts):
@@ -191,6 +207,9 @@ class RowMaker:
             program = self.formula.program
             bound = self.formula.bindings
             needed = frozenset(bound[name] for name in program.needed(values[index]))
+            for operand, ids in prompt_ids[index].items():
+                if operand in needed:
+                    self.reader.refuse_too_long(operand, len(ids), room[index], (places or counted)[index])
             for sample in range(samples):
                 place = f"{places[index] if places else f'row {index + 1}'}, sample {sample + 1}"
                 key = row_key(seed, content, occurrences[index], sample)

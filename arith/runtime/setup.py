@@ -33,11 +33,12 @@ def ready(
 ) -> Generation:
     """The generation of these rows, which has run nothing. Raises `OptionError` for what doesn't fit."""
     first_operand = next(iter(models.operands.values()))
-    choice = TokenChoice(sampling, Processors(sampling, logits_processor, sampling.greedy), first_operand)
+    processors = Processors(sampling, logits_processor, sampling.greedy)
+    choice = TokenChoice(sampling, processors, first_operand, models.race)
     strings = sampling.stop_strings
     ending = Ending(
         sampling.max_new_tokens,
-        models.end_ids,
+        {row: frozenset().union(*map(models.end_ids.__getitem__, row.reads)) for row in rows},
         {row: StopStrings(strings, models.tokenizer) for row in rows if strings},
         Criteria(stopping_criteria),
         models.windows,

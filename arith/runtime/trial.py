@@ -54,7 +54,8 @@ class Trial:
         self.prompts = prompts
         self.tokens = tokens
         self.params = params
-        engine.runner.models.end_ids = frozenset()
+        ends = engine.runner.models.end_ids
+        ends.update(dict.fromkeys(ends, frozenset()))
 
     def run(self, rows: int, **options: Any) -> Timing:
         """A call with so many rows: the prompts in turn. `options` are those of `Engine.generate`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, StoppingCriteria
 
 from arith import LLM, Engine, EvaluationError, Formula, OptionError, PromptError
+from arith.language.alternatives import alternatives, picked
 from tests.runtime.reference import Script, plain, raw
 
 END, OTHER_END, THIRD_END = 257, 258, 10
@@ -41,9 +42,48 @@ def test_a_row_ends_at_an_end_of_any_operand(end: int, two_ends: Engine) -> None
     assert found.text == ("hello\n" if end == THIRD_END else "hello"), "special tokens stay out, others don't"
 
 
-def test_an_operand_that_does_not_run_ends_rows_too(two_ends: Engine) -> None:
-    found = two_ends.generate("on", logits_processor=script(104, OTHER_END, 104), params={"w": 0})[0]
-    assert (found.finish_reason, found.token_ids) == ("stop", [104, OTHER_END])
+def test_an_operand_that_does_not_run_ends_no_row(two_ends: Engine) -> None:
+    """So a row of weight 0 is that of the formula without the operand."""
+    options: dict[str, Any] = {"logits_processor": script(104, OTHER_END, 104), "max_new_tokens": 3}
+    found = two_ends.generate(["on", "on"], params=[{"w": 0}, {"w": 0.1}], **options)
+    assert (found[0].finish_reason, found[0].token_ids) == ("length", [104, OTHER_END, 104])
+    assert (found[1].finish_reason, found[1].token_ids) == ("stop", [104, OTHER_END])
+
+
+def test_a_draft_ends_no_row_and_its_window_cuts_none(
+    new_llama: Callable[..., str], single: Engine, tiny_llama: str
+) -> None:
+    small = new_llama("tiny_draft_of_other_ends", seed=21, eos_token_id=list(range(60, 120)))
+    short = new_llama("tiny_draft_of_short_window", seed=21, max_position_embeddings=12)
+    prompts = ["on", "the rain in Spain stays mainly in the plain"]
+    options: dict[str, Any] = {"max_new_tokens": 20, "seed": 4, "num_return_sequences": 3}
+    expected = single.generate(prompts, **options)
+    assert any(set(one.token_ids) & set(range(60, 120)) for one in expected)
+    for model in (small, short):
+        draft = Formula("small", small=raw(model))
+        engine = Engine(raw(tiny_llama), speculate={"draft": draft, "tokens": 3})
+        found = engine.generate(prompts, **options)
+        assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+        assert engine.stats.drafted > 0
+
+
+def test_rows_of_several_formulas_end_as_they_would_by_themselves(
+    new_llama: Callable[..., str], tiny_llama: str
+) -> None:
+    other = new_llama("tiny_formula_of_other_ends", seed=21, eos_token_id=list(range(60, 120)))
+    short = new_llama("tiny_formula_of_short_window", seed=22, max_position_embeddings=12)
+    a, b, c = raw(tiny_llama), raw(other), raw(short)
+    formulas = {
+        "alone": Formula("a", a=a),
+        "both": Formula("a + 0.5*b", a=a, b=b),
+        "short": Formula("a + c", a=a, c=c),
+    }
+    joint = Engine(alternatives(formulas))
+    for name, formula in formulas.items():
+        alone = Engine(formula).generate("on", max_new_tokens=20, seed=4, num_return_sequences=4)
+        params = picked(formulas, name)
+        found = joint.generate("on", max_new_tokens=20, seed=4, num_return_sequences=4, params=params)
+        assert [one.token_ids for one in found] == [one.token_ids for one in alone]
 
 
 def test_another_models_end_is_an_ordinary_token(single: Engine) -> None:

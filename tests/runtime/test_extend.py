@@ -1,9 +1,11 @@
 """Several tokens for each lane in one forward, and lanes that forget their last ones: as plain forwards."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from arith.errors import PromptError
 from arith.operands.adapters import attach
@@ -46,6 +48,23 @@ def test_each_lane_gets_its_own_number_of_tokens(made: tuple[Backbone, Plain]) -
     check_extend(backbone, plain, [lanes[3], lanes[0]], [30, 3])
     check_extend(backbone, plain, [lanes[2], lanes[1], lanes[0]], [1, 1, 1])
     check_step(backbone, plain, lanes[::-1], 1)
+
+
+def test_code_that_does_not_tell_attention_which_lane_a_token_is_of_runs_padded(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attention = LlamaAttention.forward
+
+    def forgetful(self: LlamaAttention, *args: Any, ragged: Any = None, **kwargs: Any) -> Any:
+        return attention(self, *args, **kwargs)
+
+    monkeypatch.setattr(LlamaAttention, "forward", forgetful)
+    backbone, plain = make_backbone(load(tiny_llama), [], 270), Plain(tiny_llama)
+    assert isinstance(backbone, SlotBackbone)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (3, 40, 21)])
+    backbone.stats.reset()
+    check_extend(backbone, plain, lanes, [4, 1, 2])
+    assert (backbone.stats.tokens_run, backbone.stats.tokens_useful) == (12, 7)
 
 
 def test_a_cropped_lane_goes_on_from_what_is_left(made: tuple[Backbone, Plain]) -> None:
@@ -106,7 +125,7 @@ def test_lanes_of_all_adapters_extend_in_one_forward(tiny_llama: str, lora_a: st
     backbone.stats.reset()
     logits = backbone.extend(lanes, [prompt(number) for number in (2, 5, 1, 3)])
     stats = backbone.stats
-    assert (stats.forwards, stats.tokens_run, stats.tokens_useful) == (1, 4 * 5, 2 + 5 + 1 + 3)
+    assert (stats.forwards, stats.tokens_run, stats.tokens_useful) == (1, 11, 2 + 5 + 1 + 3), "no padding"
     for lane, found in zip(lanes, logits, strict=True):
         check(found, plain[lane.adapter](lane.tokens, len(found)))
 

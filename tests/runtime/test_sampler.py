@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith.runtime.sampling.noise import exponential_noise, row_key
-from arith.runtime.sampling.sampler import choose
+from arith.runtime.sampling.noise import exponential_noise, row_key, row_words, token_codes
+from arith.runtime.sampling.sampler import first_arrival, race, race_on
 
 # The 0.999 quantile of the chi-square distribution, by degrees of freedom.
 LIMIT = {4: 18.47, 7: 24.32, 9: 27.88}
@@ -15,7 +15,7 @@ def draws(scores: Tensor, count: int, *, step: int = 0) -> Tensor:
     """Tokens that `count` rows with the scores `[vocab]` choose under one seed."""
     keys = [row_key(7, '"a prompt"', 0, sample) for sample in range(count)]
     noise = exponential_noise(keys, [step] * count, len(scores), torch.device("cpu"))
-    return choose(scores.expand(count, -1), noise)
+    return first_arrival(scores.expand(count, -1), noise)
 
 
 def chi_square(tokens: Tensor, probabilities: Tensor) -> float:
@@ -36,7 +36,7 @@ def test_samples_of_one_row_over_its_steps_follow_the_softmax() -> None:
     scores = torch.linspace(-2, 1, 10)
     steps = list(range(20_000))
     noise = exponential_noise([row_key(0, '"x"', 0, 0)] * len(steps), steps, 10, torch.device("cpu"))
-    assert chi_square(choose(scores.expand(len(steps), -1), noise), scores.softmax(-1)) < LIMIT[9]
+    assert chi_square(first_arrival(scores.expand(len(steps), -1), noise), scores.softmax(-1)) < LIMIT[9]
 
 
 def test_tokens_outside_the_support_are_never_drawn() -> None:
@@ -67,23 +67,30 @@ def test_a_row_chooses_the_same_alone_and_in_a_batch(vocabulary: int) -> None:
     generator = torch.Generator().manual_seed(1)
     scores = torch.randn(12, vocabulary, generator=generator).log_softmax(-1)
     keys, steps = [row_key(0, '"p"', 0, row) for row in range(12)], list(range(12))
-    together = choose(scores, exponential_noise(keys, steps, vocabulary, torch.device("cpu")))
+    together = first_arrival(scores, exponential_noise(keys, steps, vocabulary, torch.device("cpu")))
     for row in range(12):
         one = slice(row, row + 1)
         noise = exponential_noise(keys[one], steps[one], vocabulary, torch.device("cpu"))
-        assert choose(scores[one], noise).tolist() == [int(together[row])]
-
-
-def test_without_noise_the_most_likely_token_is_chosen() -> None:
-    scores = torch.tensor([[0.0, 2.0, 2.0, 1.0], [float("-inf"), -8.0, -9.0, float("-inf")]])
-    chosen = choose(scores, None)
-    assert chosen.dtype == torch.int64
-    assert chosen.tolist() == [1, 1]
+        assert first_arrival(scores[one], noise).tolist() == [int(together[row])]
 
 
 def test_neither_scores_nor_noise_are_written_to() -> None:
     scores, noise = torch.randn(3, 20), torch.rand(3, 20) + 0.1
     before = scores.clone(), noise.clone()
-    choose(scores, noise)
+    first_arrival(scores, noise)
     assert torch.equal(scores, before[0])
     assert torch.equal(noise, before[1])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_the_compiled_race_is_won_by_the_same_tokens() -> None:
+    """With the real compiler, for numbers of rows that it hasn't met, over a vocabulary of odd size."""
+    compiled = race_on(torch.device("cpu"), "on")
+    assert race_on(torch.device("cpu"), "auto") is race
+    codes = token_codes(4099, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(3)
+    with torch.inference_mode():
+        for rows in (2, 1, 5, 33):
+            scores = torch.randn(rows, 4099, generator=generator).log_softmax(-1)
+            words = row_words([row_key(0, '"p"', 0, row) for row in range(rows)], [7] * rows, "cpu")
+            assert torch.equal(compiled(scores, codes, *words), race(scores, codes, *words))

@@ -19,7 +19,7 @@ def _kth_largest(values: Tensor, k: Tensor) -> Tensor:
     """The k-th largest value of each row, `[rows, 1]`; k is `[rows, 1]` or `[1, 1]` and is cut to the
     vocabulary."""
     k = k.nan_to_num(1.0).clamp(1, values.shape[-1]).long()
-    largest = values.topk(int(k.max()), dim=-1).values
+    largest = torch.topk(values, int(k.max()), dim=-1).values
     return largest.gather(-1, k.expand(values.shape[0], 1) - 1)
 
 

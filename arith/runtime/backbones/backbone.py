@@ -18,7 +18,7 @@ from arith.runtime.backbones.grouped_attention import use_grouped_attention
 from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
-from arith.runtime.backbones.probe import disagreement
+from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.slots import SlotBackbone
 from arith.runtime.options import Compile
@@ -84,8 +84,7 @@ class Backbone(Protocol):
 
     def extend(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
         """New tokens for each lane, at least one, their number its own; for each lane the logits
-        `[n, vocabulary]` after each of its n new tokens. One forward, in which all run as many tokens as the
-        lane with the most."""
+        `[n, vocabulary]` after each of its n new tokens. One forward."""
         ...
 
     def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
@@ -148,9 +147,12 @@ def make_backbone(
     reason = disagreement(slots, plain, adapter, vocabulary)
     if reason is not None:
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=reason)
-    if early.exits or not compiles(compile, model.device):
-        return slots
-    compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
+    compiled: CompiledSteps | None = None
+    if not early.exits and compiles(compile, model.device):
+        compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
+    packed = SlotBackbone(model, vocabulary, layout, lanes, early, compiled, ragged=True)
+    if runs_ragged(packed, plain, adapter, vocabulary):
+        return packed
     return SlotBackbone(model, vocabulary, layout, lanes, early, compiled)
 
 

@@ -11,6 +11,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from arith.runtime.backbones.ragged import Ragged
+
 NAME = "arith_grouped_sdpa"
 
 
@@ -22,10 +24,17 @@ def grouped_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    ragged: Ragged | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """transformers' `sdpa` for inference. Queries `[rows, heads, tokens, size]`; keys and values of fewer
-    heads; the result `[rows, tokens, heads, size]`."""
+    heads; the result `[rows, tokens, heads, size]`. With `ragged` the queries of all rows are one, and so is
+    the result."""
+    if ragged is not None:
+        apart = grouped_attention(
+            module, ragged.pad(query), key, value, attention_mask, dropout, scaling, **others
+        )
+        return ragged.unpad(apart[0]), None
     rows, heads, tokens, size = query.shape
     groups = heads // key.shape[1]
     extras = any(others.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))

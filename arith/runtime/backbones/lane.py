@@ -50,3 +50,11 @@ def check_lengths(lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
     for lane, length in zip(lanes, lengths, strict=True):
         if not 0 <= length <= len(lane.tokens):
             raise ValueError(f"a lane of {len(lane.tokens)} tokens can't be cropped to {length}")
+
+
+def new_positions(
+    lanes: Sequence[Lane], order: Sequence[int], lengths: Sequence[int], width: int
+) -> list[list[int]]:
+    """The positions `[lanes, width]` of the tokens by which lanes, in this order, grow to these lengths; the
+    last one once more where they are fewer."""
+    return [[min(len(lanes[one].tokens) + at, lengths[one] - 1) for at in range(width)] for one in order]

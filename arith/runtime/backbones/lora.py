@@ -110,7 +110,7 @@ class MixedLora(nn.Module):
         """The low-rank states as `[lanes, tokens, ranks]`; models flatten lanes and tokens here and there."""
         if low.dim() == 3 and low.shape[0] == lanes:
             return low
-        if low.dim() == 2 and low.shape[0] == lanes * self.lanes.tokens:
+        if tuple(low.shape[:-1]) in ((lanes * self.lanes.tokens,), (1, lanes * self.lanes.tokens)):
             return low.view(lanes, self.lanes.tokens, -1)
         raise OperandError(
             f"the adapters of `{self.place}` can't be told apart: its input {list(low.shape[:-1])} isn't "

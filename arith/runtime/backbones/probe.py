@@ -29,6 +29,27 @@ def disagreement(
     return "its logits over our KV cache differ from those of a plain forward"
 
 
+def runs_ragged(slots: SlotBackbone, plain: RecomputeBackbone, adapter: str | None, vocabulary: int) -> bool:
+    """Whether `slots`, made to run tokens of all lanes one behind another, gives the right logits so."""
+    try:
+        found = _ragged_trial(slots, adapter, vocabulary)
+    except MISFITS as error:
+        misfit(error)  # raises it again where memory ran out
+        return False
+    finally:
+        slots.reset()
+        slots.stats.reset()
+    return agree(found, _ragged_trial(plain, adapter, vocabulary))
+
+
+def _ragged_trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None, vocabulary: int) -> Tensor:
+    room = min(_LONG, _LONG if backbone.context is None else backbone.context)
+    tokens = [at % vocabulary for at in range(room)]
+    requests = [LaneRequest(adapter, tuple(tokens[:_SHORT])), LaneRequest(adapter, tuple(tokens[:1]))]
+    lanes, _ = backbone.open(requests)
+    return torch.cat(backbone.extend(lanes, [tokens[-1:], tokens[1:room]]))
+
+
 def _trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None, vocabulary: int) -> Tensor:
     room = min(_LONG, _LONG if backbone.context is None else backbone.context - 1)
     tokens = [at % vocabulary for at in range(2 * room)]

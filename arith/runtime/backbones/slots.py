@@ -1,6 +1,7 @@
 """The fast backbone: all lanes in one forward over a pool of KV slots."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -14,13 +15,14 @@ from arith.runtime.backbones.cache import slot_rows
 from arith.runtime.backbones.compiled import CompiledSteps
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.head import logits_at
-from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
+from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens, new_positions
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.masks import MaskLayout
 from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.backbones.opening import SlotOpening
 from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.backbones.pool import LanePool
+from arith.runtime.backbones.ragged import Ragged
 
 
 class SlotBackbone:
@@ -39,7 +41,9 @@ class SlotBackbone:
         adapters: LaneAdapters,
         exits: EarlyExits,
         compiled: CompiledSteps | None = None,
+        ragged: bool = False,
     ):
+        """`ragged`: whether the model's code takes tokens of all lanes one behind another."""
         self.name = str(model.name_or_path or model.config.model_type)
         self.stats = BackboneStats()
         self.context = context_window(model.config)
@@ -50,6 +54,7 @@ class SlotBackbone:
         self._adapters = adapters
         self._exits = exits
         self._compiled = compiled
+        self._ragged = ragged
         # Compiled steps have one place more than a lane can use.
         longest = None if self.context is None else self.context + (compiled is not None)
         self._pool = LanePool(longest)
@@ -96,6 +101,8 @@ class SlotBackbone:
         """
         check_tokens(lanes, tokens)
         width = max(map(len, tokens))
+        if self._ragged and min(map(len, tokens)) < width:
+            return self._append_ragged(lanes, tokens)
         # Padding is the last token at its own position once more, as in a prefill.
         padded = [[*own, *[own[-1]] * (width - len(own))] for own in tokens]
         logits = self._append(lanes, tokens, torch.tensor(padded, device=self.device))
@@ -143,21 +150,13 @@ class SlotBackbone:
 
     def _append(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], padded: Tensor) -> Tensor:
         """Run new tokens of the lanes, `padded` to `[n, width]`; the logits `[n, width, vocabulary]`."""
-        self._pool.check_open(lanes)
-        lengths = [len(lane.tokens) + len(own) for lane, own in zip(lanes, tokens, strict=True)]
-        self._check_fits(max(lengths))
-        self._pool.fit(max(lengths))
-        # In the order of their slots, in which the pool can be read without a copy.
-        order = sorted(range(len(lanes)), key=lambda one: lanes[one].slot)
+        order, lengths = self._prepare(lanes, tokens)
         moved = order != list(range(len(lanes)))
         where = torch.tensor(order, device=self.device) if moved else None
         outputs = self._forward(
             [lanes[one] for one in order],
             padded if where is None else padded[where],
-            [
-                [min(len(lanes[one].tokens) + at, lengths[one] - 1) for at in range(padded.shape[1])]
-                for one in order
-            ],
+            new_positions(lanes, order, lengths, padded.shape[1]),
             None,
             sum(map(len, tokens)),
         )
@@ -166,6 +165,54 @@ class SlotBackbone:
             if outputs.early:
                 lanes[one].early = outputs[row][: len(tokens[one])].early
         return outputs.logits if where is None else outputs.logits[torch.argsort(where)]
+
+    def _append_ragged(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Run new tokens of the lanes one behind another; the logits `[n, vocabulary]` of each lane's."""
+        order, lengths = self._prepare(lanes, tokens)
+        counts = [len(own) for own in tokens]
+        slots = [lanes[one].slot for one in order]
+        where = torch.tensor(slots, device=self.device)
+        length = max(lengths)
+        at = torch.tensor(new_positions(lanes, order, lengths, max(counts)), device=self.device)
+        flat = [
+            (lane.slot, len(lane.tokens) + number, token, lane.adapter)
+            for lane, own in zip(lanes, tokens, strict=True)
+            for number, token in enumerate(own)
+        ]
+        written, positions, ids = torch.tensor([row[:3] for row in flat], device=self.device).unbind(1)
+        self._adapters.select([row[3] for row in flat], 1)
+        self._pool.cache.place(written, positions[:, None], slot_rows(slots, where), length)
+        with self._exits.capture(None) as early:
+            logits = logits_at(
+                self._model,
+                None,
+                input_ids=ids[None],
+                attention_mask=self._layout.build(at, length, self._model.dtype),
+                position_ids=positions[None],
+                past_key_values=self._pool.cache,
+                use_cache=True,
+                ragged=Ragged.of(counts, order, self.device),
+            )
+        self.stats.add(len(flat), len(flat))
+        found = Outputs(
+            logits[0, :, : self._vocabulary].to(self.device), {exit: one[0] for exit, one in early.items()}
+        )
+        ends = list(accumulate(counts))
+        pieces = [found[end - count : end] for end, count in zip(ends, counts, strict=True)]
+        for lane, own, piece in zip(lanes, tokens, pieces, strict=True):
+            lane.tokens.extend(own)
+            if piece.early:
+                lane.early = piece.early
+        return [piece.logits for piece in pieces]
+
+    def _prepare(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
+        """Makes room for new tokens. The lanes in the order of their slots, in which the pool can be read
+        without a copy, and the lengths that they come to have."""
+        self._pool.check_open(lanes)
+        lengths = [len(lane.tokens) + len(own) for lane, own in zip(lanes, tokens, strict=True)]
+        self._check_fits(max(lengths))
+        self._pool.fit(max(lengths))
+        return sorted(range(len(lanes)), key=lambda one: lanes[one].slot), lengths
 
     def _forward(
         self,

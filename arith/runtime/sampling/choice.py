@@ -10,9 +10,9 @@ from arith.operands.llm import LLM
 from arith.runtime.answers import Moment
 from arith.runtime.options import Sampling
 from arith.runtime.row import Row
-from arith.runtime.sampling.noise import exponential_noise
+from arith.runtime.sampling.noise import row_words, token_codes
 from arith.runtime.sampling.processors import Processors
-from arith.runtime.sampling.sampler import choose
+from arith.runtime.sampling.sampler import Race
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,9 @@ class TokenChoice:
     """Chooses as the options of a call say. The random numbers of a row at a step are its own, whoever asks:
     a draft that agrees with the formula's distribution chooses the very token that the formula would."""
 
-    def __init__(self, sampling: Sampling, processors: Processors, first_operand: LLM):
+    def __init__(self, sampling: Sampling, processors: Processors, first_operand: LLM, race: Race):
         self._sampling = sampling
+        self._race = race
         self._processors = processors
         self._first_operand = first_operand
 
@@ -49,11 +50,10 @@ class TokenChoice:
         }
         scores = self._processors(log_probs, histories, banned)
         lost = frozenset(n for n in banned if not math.isfinite(scores[n].max().item()))
-        noise = None
-        if not self._sampling.greedy:
-            # A row that went back draws with other numbers: its old ones led to what is forbidden.
-            steps = [len(moment.tokens) + (moment.row.rewinds << 32) for moment in moments]
-            noise = exponential_noise(
-                [moment.row.key for moment in moments], steps, scores.shape[-1], scores.device
-            )
-        return Chosen(choose(scores, noise), scores, lost)
+        if self._sampling.greedy:
+            return Chosen(scores.argmax(dim=-1), scores, lost)
+        # A row that went back draws with other numbers: its old ones led to what is forbidden.
+        steps = [len(moment.tokens) + (moment.row.rewinds << 32) for moment in moments]
+        first, second = row_words([moment.row.key for moment in moments], steps, scores.device)
+        codes = token_codes(scores.shape[-1], scores.device)
+        return Chosen(self._race(scores, codes, first, second), scores, lost)

@@ -31,12 +31,24 @@ def exponential_noise(
     The number of a row at a token depends on the row's key, its step and the token's id only, so the rows of
     the batch, their order and the size of the vocabulary change nothing.
     """
+    return noise_of(token_codes(vocabulary, device), *row_words(keys, steps, device))
+
+
+def row_words(keys: Sequence[int], steps: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """What a row at a step brings to its random numbers: the halves of a 64-bit word, int32 `[rows, 1]`
+    each."""
     words = [_mix64(key + (step + 1) * GOLDEN_GAMMA) for key, step in zip(keys, steps, strict=True)]
     halves = [(_signed(word & 0xFFFFFFFF), _signed(word >> 32)) for word in words]
     first, second = torch.tensor(halves, dtype=torch.int32, device=device).reshape(-1, 2, 1).unbind(1)
+    return first, second
+
+
+def noise_of(codes: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """The numbers `[rows, vocabulary]` from the tokens' codes `[1, vocabulary]` and the halves of the rows'
+    words."""
     # A 32-bit integer hash (lowbias32). Its opening shift is part of the token codes, and the second half of
     # the row's key enters between its rounds, so two rows share their numbers only if all 64 bits agree.
-    bits = _token_codes(vocabulary, device) ^ first
+    bits = codes ^ first
     bits *= 0x7FEB352D
     shifted = bits >> 15
     shifted &= 0x1FFFF  # torch shifts signed integers arithmetically; the hash needs zeros to come in
@@ -51,7 +63,7 @@ def exponential_noise(
 
 
 @functools.lru_cache(maxsize=8)
-def _token_codes(vocabulary: int, device: torch.device | str) -> Tensor:
+def token_codes(vocabulary: int, device: torch.device | str) -> Tensor:
     """One well mixed 32-bit code for each token id, `[1, vocabulary]`, int32; no two are equal."""
     codes = torch.arange(vocabulary, dtype=torch.int64)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):

@@ -8,7 +8,7 @@ from arith.errors import OptionError
 from arith.language import Formula
 from arith.language.names import calls_in
 from arith.language.registry import find
-from arith.runtime.options import PROMPT_LOOKUP
+from arith.runtime.options import PROMPT_LOOKUP, Speculate
 from grammar.errors import FormulaError
 from grammar.tree import Call, Expression, Name, Number
 
@@ -23,6 +23,12 @@ class Drafting:
 
     formula: Formula | None
     tokens: int | None
+
+    @property
+    def written(self) -> Speculate:
+        """As a specification has it."""
+        draft = PROMPT_LOOKUP if self.formula is None else str(self.formula)
+        return Speculate(draft=draft, tokens=self.tokens or "auto")
 
 
 def drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Drafting | None:

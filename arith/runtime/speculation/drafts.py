@@ -1,5 +1,6 @@
 """Drafts: tokens that a row may take next, guessed more cheaply than its formula tells them."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -14,22 +15,32 @@ from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
 from arith.runtime.row import Row
 from arith.runtime.sampling.choice import TokenChoice
+from arith.runtime.speculation.pace import Pace
 
-LONGEST_MATCH = 3  # tokens at the end of a row that are looked for earlier in it
+LONGEST_MATCH = 4  # tokens at the end of a row that are looked for earlier in it
+BANDS = 5  # of the probability that a draft gives its token
 
 
 @dataclass
 class Proposal:
-    """A row's drafted tokens, and what operands that took part in drafting said before each of them."""
+    """A row's drafted tokens, how sure the draft is of each (tokens of one grade are about equally likely to
+    be kept), and what operands that took part in drafting said before each of them."""
 
     tokens: list[int] = field(default_factory=list)
+    grades: list[int] = field(default_factory=list)
     known: dict[Leaf, list[Tensor]] = field(default_factory=dict)
+
+    def keep(self, count: int) -> None:
+        """Drops the tokens behind the first `count`."""
+        del self.tokens[count:], self.grades[count:]
 
     def reading(self, row: Row) -> Reading:
         """What has to be read to check the tokens: one position more than there are tokens, unless operands
         of the formula have drafted: what they say behind the last token would take a forward more."""
         drafters = {operand for operand, _ in self.known}
-        count = len(self.tokens) + (0 if drafters & row.needed else 1)
+        count = len(self.tokens) + 1
+        if drafters & row.needed:
+            count = min(count, *map(len, self.known.values()))
         return Reading(row, row.needed - drafters, self.tokens[: count - 1], count)
 
 
@@ -42,7 +53,7 @@ def with_known(logits: LeafLogits, readings: Sequence[Reading], proposals: Seque
         for leaf, known in proposal.known.items():
             if leaf[0] in reading.row.needed:
                 places.setdefault(leaf, []).extend(range(start, start + reading.count))
-                parts.setdefault(leaf, []).extend(known)
+                parts.setdefault(leaf, []).extend(known[: reading.count])
     merged = dict(logits)
     for leaf, chosen in places.items():
         before, read = logits.get(leaf, ([], None))
@@ -52,51 +63,82 @@ def with_known(logits: LeafLogits, readings: Sequence[Reading], proposals: Seque
 
 
 class Draft(Protocol):
-    """Proposes tokens for rows, at most as many as each has room for."""
+    """Proposes tokens for rows, at most as many as each has room for, and those that are worth it."""
 
-    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]: ...
+    def propose(
+        self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace
+    ) -> list[Proposal]: ...
 
 
 class FormulaDraft:
-    """Another formula: its operands run token by token, and choose with the row's own random numbers."""
+    """Another formula: its operands run token by token, and choose with the row's own random numbers. A token
+    is graded by its probability."""
 
     def __init__(self, fusion: Fusion, choice: TokenChoice):
         self.fusion = fusion
         self.choice = choice
 
-    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]:
+    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
         proposals = [Proposal() for _ in rows]
-        for drafted in range(max(room, default=0)):
-            going = [n for n, most in enumerate(room) if most > drafted]
-            readings = [Reading(rows[n], rows[n].drafting, proposals[n].tokens) for n in going]
-            logits = lanes.read(readings)
-            for leaf, (chosen, part) in logits.items():
-                for at, one in zip(chosen, part, strict=True):
-                    proposals[going[at]].known.setdefault(leaf, []).append(one)
-            moments = [
-                Moment(rows[n], [*rows[n].tokens, *proposals[n].tokens], rows[n].totals) for n in going
-            ]
-            fused = self.fusion.evaluate(moments, self.fusion.spread(logits, len(going)))
-            tokens = self.choice(moments, fused.log_probs).tokens.tolist()
-            for n, token in zip(going, tokens, strict=True):
-                proposals[n].tokens.append(token)
+        going = list(range(len(rows)))
+        for drafted in range(min(pace.most, max(room, default=0))):
+            going = [n for n in going if room[n] > drafted]
+            worth = pace.worth_drafting([proposals[n].grades for n in going])
+            going = [n for n, pays in zip(going, worth, strict=True) if pays]
+            if not going:
+                break
+            started = time.perf_counter()
+            self._draft(rows, proposals, going, lanes)
+            pace.note_drafting(time.perf_counter() - started)
+        for proposal in proposals:
+            proposal.keep(pace.worth_checking(proposal.grades))
         return proposals
+
+    def _draft(
+        self, rows: Sequence[Row], proposals: Sequence[Proposal], going: Sequence[int], lanes: Lanes
+    ) -> None:
+        """One token more for the rows that go on."""
+        readings = [Reading(rows[n], rows[n].drafting, proposals[n].tokens) for n in going]
+        logits = lanes.read(readings)
+        for leaf, (chosen, part) in logits.items():
+            for at, one in zip(chosen, part, strict=True):
+                proposals[going[at]].known.setdefault(leaf, []).append(one)
+        moments = [Moment(rows[n], [*rows[n].tokens, *proposals[n].tokens], rows[n].totals) for n in going]
+        fused = self.fusion.evaluate(moments, self.fusion.spread(logits, len(going)))
+        tokens = self.choice(moments, fused.log_probs).tokens
+        chances = fused.log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).exp()
+        table = torch.stack([tokens.double(), chances.double()]).tolist()
+        for n, token, chance in zip(going, *table, strict=True):
+            proposals[n].tokens.append(int(token))
+            proposals[n].grades.append(min(int(chance * BANDS), BANDS - 1))
 
 
 class PromptLookup:
-    """What followed the last time the row's last tokens stood in its prompt or its own text (Saxena 2023)."""
+    """What followed where the row's last tokens stood before, in its prompt or its own text (Saxena 2023):
+    where most of them did, and of several such places at the last. A token is graded by how many agreed
+    before it."""
 
     def __init__(self, first_operand: LLM):
         self.first_operand = first_operand
 
-    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]:
-        return [Proposal(self._continuation(row, most)) for row, most in zip(rows, room, strict=True)]
+    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
+        proposals = []
+        for row, most in zip(rows, room, strict=True):
+            proposal = self._continuation(row, min(most, pace.most))
+            proposal.keep(pace.worth_checking(proposal.grades))
+            proposals.append(proposal)
+        return proposals
 
-    def _continuation(self, row: Row, most: int) -> list[int]:
+    def _continuation(self, row: Row, most: int) -> Proposal:
         text = [*row.prompt_ids[self.first_operand], *row.tokens]
-        for length in range(min(LONGEST_MATCH, len(text) - 1), 0, -1):
-            ending = text[-length:]
-            for start in range(len(text) - length - 1, -1, -1):
-                if text[start : start + length] == ending:
-                    return text[start + length : start + length + most]
-        return []
+        agreed, after = 0, len(text)
+        for place in range(len(text) - 2, -1, -1):
+            length = 0
+            while length < min(LONGEST_MATCH, place + 1) and text[place - length] == text[-1 - length]:
+                length += 1
+            if length > agreed:
+                agreed, after = length, place + 1
+                if agreed == LONGEST_MATCH:
+                    break
+        tokens = text[after : after + max(0, most)]
+        return Proposal(tokens, [min(agreed + n, LONGEST_MATCH) for n in range(len(tokens))])

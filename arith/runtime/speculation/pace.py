@@ -1,57 +1,105 @@
-"""How many tokens to draft: a number that is given, or the one that has been quickest so far."""
+"""Which tokens are worth drafting and checking: a number that is given, or those that pay."""
 
-LENGTHS = (0, 1, 2, 3, 4, 6, 8, 12)
+from collections.abc import Sequence
+
+from arith.runtime.speculation.acceptance import Acceptance
+from arith.runtime.speculation.check_cost import CheckCost
+
+LONGEST = 12
 FIRST = 4
-TRIALS = 3  # rounds of a length before it is judged
-AGAIN = 64  # rounds after which a neighbour is tried again
-FORGET = 0.8
+TRIALS = (FIRST, 0, FIRST, 0)  # tokens of the first rounds, from which costs and chances are learnt
+AGAIN = 64  # rounds after which the other way is tried once more
+MEMORY = 0.9  # of the rounds before, in what a token takes
 
 
 class Pace:
-    """The number of tokens to draft each round. What rows get is the same whatever it is, so it may follow
-    the clock: the seconds a token of each length are measured, and the quickest and its neighbours used."""
+    """How far rows draft. What they get is the same whatever it is, so it may follow the clock: a token is
+    worth the time that a token takes at present, and it pays to check a drafted one if the chance that it is
+    kept, times that, is more than what a position more takes to check."""
 
     def __init__(self, tokens: int | None):
+        self.off = False  # whether nothing that could be drafted was worth it, the last time something could
         self._fixed = tokens
-        self._seconds: dict[int, float] = {}
-        self._trials: dict[int, int] = {}
+        self._acceptance = Acceptance()
+        self._cost = CheckCost()
+        self._drafting = 0.0  # seconds of a step of drafting
+        self._seconds = self._tokens = 0.0
         self._rounds = 0
+        self._offered = self._taken = False
 
     @property
-    def length(self) -> int:
-        """How many tokens to draft now."""
+    def most(self) -> int:
+        """How many tokens a row may draft in this round."""
         if self._fixed is not None:
             return self._fixed
-        for length in (FIRST, 0):
-            if self._trials.get(length, 0) < TRIALS:
-                return length
-        at = LENGTHS.index(self.best)
-        near = LENGTHS[max(0, at - 1) : at + 2]
-        for length in near:
-            if self._trials.get(length, 0) < TRIALS:
-                return length
-        if self._rounds % AGAIN == 0:
-            return near[(self._rounds // AGAIN) % len(near)]
-        return self.best
+        tried = self._trial
+        return LONGEST if tried is None else tried
 
-    @property
-    def best(self) -> int:
-        """The length that took the least time for a token."""
-        return min(self._seconds, key=lambda length: self._seconds[length])
+    def worth_checking(self, grades: Sequence[int]) -> int:
+        """How many of a row's drafted tokens, which have these grades, are checked."""
+        self._offered |= bool(grades)
+        count = len(grades)
+        if self._fixed is None and self._trial is None:
+            chance = 1.0
+            for place, grade in enumerate(grades):
+                chance *= self._acceptance.chance(grade)
+                if not self._gain(chance) > 0:
+                    count = place
+                    break
+        self._taken |= count > 0
+        return count
 
-    @property
-    def off(self) -> bool:
-        """Whether it is quickest to draft nothing."""
-        tried = all(self._trials.get(length, 0) >= TRIALS for length in (0, FIRST))
-        return self._fixed is None and tried and self.best == 0
+    def worth_drafting(self, drafts: Sequence[Sequence[int]]) -> list[bool]:
+        """Which rows draft one token more, given the grades of what each has drafted: none, unless what they
+        gain together is more than the time of a step of drafting."""
+        if self._fixed is not None or self._trial is not None:
+            return [True] * len(drafts)
+        self._offered = True
+        gains = []
+        for grades in drafts:
+            chance = self._acceptance.average
+            for grade in grades:
+                chance *= self._acceptance.chance(grade)
+            gains.append(self._gain(chance))
+        pays = sum(max(0.0, gain) for gain in gains) > self._drafting
+        return [pays and gain > 0 for gain in gains]
 
-    def note(self, length: int, tokens: float, seconds: float) -> None:
-        """A round of this length gave so many tokens a row in that time."""
+    def note_drafting(self, seconds: float) -> None:
+        """A step of drafting took so long."""
+        self._drafting = seconds if self._drafting == 0 else MEMORY * self._drafting + (1 - MEMORY) * seconds
+
+    def note(
+        self,
+        drafts: Sequence[Sequence[int]],
+        kept: Sequence[int],
+        *,
+        positions: int,
+        checking: float,
+        seconds: float,
+    ) -> None:
+        """A round is over: for each row the grades of the tokens that the formula judged, and how many of
+        them were kept; the positions that it was asked for, the seconds of that, and of the whole round."""
+        for grades, count in zip(drafts, kept, strict=True):
+            self._acceptance.note(grades, count)
+        self._cost.note(positions, checking)
+        self._seconds = MEMORY * self._seconds + seconds
+        self._tokens = MEMORY * self._tokens + sum(count + 1 for count in kept)
+        if self._offered and self._fixed is None and self._trial is None:
+            self.off = not self._taken
+        self._offered = self._taken = False
         self._rounds += 1
-        self._trials[length] = self._trials.get(length, 0) + 1
-        each = seconds / max(tokens, 1e-9)
-        before = self._seconds.get(length)
-        if before is None or self._trials[length] == 2:  # the first round may have had to grow caches
-            self._seconds[length] = each
-        else:
-            self._seconds[length] = FORGET * before + (1 - FORGET) * each
+
+    def _gain(self, chance: float) -> float:
+        """Seconds that are won, on average, by checking a token that is kept with this chance."""
+        return chance * self._seconds / self._tokens - (self._cost.of_a_position or 0.0)
+
+    @property
+    def _trial(self) -> int | None:
+        """How many tokens are drafted whether it pays or not; None: as many as pay."""
+        if self._rounds < len(TRIALS):
+            return TRIALS[self._rounds]
+        if self._cost.of_a_position is None:
+            return FIRST
+        if self._rounds % AGAIN == 0:
+            return FIRST if self.off else 0
+        return None

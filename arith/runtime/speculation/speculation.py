@@ -50,26 +50,36 @@ class Speculation:
         self.draft = draft
         self.pace = pace
         self.stats = stats
-        self._length = 0
-        self._started = 0.0
+        self._started = self._drafted = 0.0
 
     def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]:
-        """Each row's draft; `room` is how many tokens it can still get, one of which the formula adds."""
+        """Each row's draft, of as many tokens as it has `room` for at most."""
         self._started = time.perf_counter()
-        self._length = 0 if self.draft is None else self.pace.length
-        if self.draft is None or self._length == 0:
-            return [Proposal() for _ in rows]
-        return self.draft.propose(rows, [min(self._length, most - 1) for most in room], lanes)
+        proposals = [Proposal() for _ in rows]
+        if self.draft is not None:
+            proposals = self.draft.propose(rows, room, lanes, self.pace)
+        self._drafted = time.perf_counter()
+        return proposals
 
     def note(self, rows: Sequence[Row], proposals: Sequence[Proposal]) -> None:
         """Takes account of a round: the rows have their `fresh` tokens now."""
-        tokens = sum(len(row.fresh) for row in rows)
-        self.stats.checks += len(rows)
-        self.stats.tokens += tokens
+        ended = time.perf_counter()
+        judged, kept = [], []
         for row, proposal in zip(rows, proposals, strict=True):
-            self.stats.drafted += len(proposal.tokens)
-            agreeing = zip(proposal.tokens, row.fresh, strict=False)
-            self.stats.accepted += sum(drafted == token for drafted, token in agreeing)
+            agreeing = (drafted == token for drafted, token in zip(proposal.tokens, row.fresh, strict=False))
+            kept.append(sum(agreeing))
+            judged.append(proposal.grades[: len(row.fresh)])
+        drafted = sum(len(proposal.tokens) for proposal in proposals)
+        self.stats.checks += len(rows)
+        self.stats.tokens += sum(len(row.fresh) for row in rows)
+        self.stats.drafted += drafted
+        self.stats.accepted += sum(kept)
         if self.draft is not None:
-            self.pace.note(self._length, tokens / len(rows), time.perf_counter() - self._started)
+            self.pace.note(
+                judged,
+                kept,
+                positions=len(rows) + drafted,
+                checking=ended - self._drafted,
+                seconds=ended - self._started,
+            )
             self.stats.off = self.pace.off

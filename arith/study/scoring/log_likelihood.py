@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from arith.errors import OptionError, SpecError
+from arith.operands.fingerprint import fingerprints
 from arith.spec import Spec
 from arith.study.results import ResultRow
 from arith.study.scoring.keys import LogLikelihoodKeys
@@ -14,9 +15,6 @@ from arith.study.scoring.scorer import Scored, Scorer
 from grammar.errors import FormulaError
 from grammar.parse import parse
 from grammar.printer import to_text
-
-if TYPE_CHECKING:
-    from arith.runtime import Engine
 
 TOGETHER = 64  # texts between two writes
 
@@ -59,6 +57,7 @@ class LogLikelihood(Scorer):
             "kind": "log_likelihood",
             "formula": to_text(parse(self._keys.formula)),
             "operands": {name: asdict(one) for name, one in self._spec.operands.items() if name in used},
+            "weights": fingerprints({name: one for name, one in self._spec.operands.items() if name in used}),
             "params": {**self._fixed, **self._keys.params},
             "per_token": self._keys.per_token,
         }
@@ -68,24 +67,26 @@ class LogLikelihood(Scorer):
         return {name: value for name, value in self._spec.params.items() if name in self._formula.parameters}
 
     def check(self, rows: Sequence[ResultRow]) -> str:
-        """Raises `SpecError` for a parameter without a value, and `PlanError` for models that don't fit."""
+        """Raises `SpecError` for a parameter without a value and for tokens that aren't those of the
+        operands, `PromptError` for a row that an operand can't read or that is too long for its window, and
+        `PlanError` for models that don't fit."""
         from arith.operands.loading import resolve_device
         from arith.runtime.models import together
         from arith.runtime.plan import Plan
 
         self._values(rows)
+        self._refuse_unreadable(rows)
         plan = Plan.of(together(self._formula, None), resolve_device(self._device))
         plan.refuse_if_impossible()
         return str(plan)
 
     def score(self, rows: Sequence[ResultRow]) -> Iterator[tuple[int, Scored]]:
-        """Raises `SpecError` for tokens that aren't those of the operands, and for a text of probability 0:
-        there is no mean of -inf."""
+        """Of rows that `check` lets pass. Raises `SpecError` for a text of probability 0: there is no mean of
+        -inf."""
         from arith.runtime import Engine
 
         values = self._values(rows)
         engine = Engine(self._formula, device=self._device, max_rows=self._max_rows)
-        self._refuse_other_tokens(rows, engine)
         # Equal prompts are read once where they stand together.
         order = sorted(range(len(rows)), key=lambda at: rows[at].prompt_key)
         for start in range(0, len(order), TOGETHER):
@@ -122,10 +123,18 @@ class LogLikelihood(Scorer):
             found.append({name: float(known[name]) for name in self._formula.parameters})
         return found
 
-    def _refuse_other_tokens(self, rows: Sequence[ResultRow], engine: "Engine") -> None:
+    def _refuse_unreadable(self, rows: Sequence[ResultRow]) -> None:
+        from arith.operands.tokenizers import load_tokenizer
+        from arith.runtime.rows import PromptReader
+
+        reader = PromptReader.of(self._formula)
+        tokenizer = load_tokenizer(next(iter(reader.operands)))
         for row in rows:
-            text = engine.tokenizer.decode(list(row.token_ids), skip_special_tokens=True)
+            text = tokenizer.decode(list(row.token_ids), skip_special_tokens=True)
             assert isinstance(text, str)
             if not text.startswith(row.text):
                 message = f"{row.place}: {row}: its tokens aren't those of `{self._keys.formula}`"
                 raise SpecError(message, "a text is scored by the tokens with which it was generated")
+        # A last token is not run: nothing behind it is asked.
+        room = [max(0, row.tokens - 1) for row in rows]
+        reader.check([row.whole for row in rows], room, [row.place for row in rows])
