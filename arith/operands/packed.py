@@ -82,11 +82,16 @@ def pack_linears(model: nn.Module) -> None:
     tuned: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer)]
     left = {id(part) for layer in tuned for part in layer.modules()}
     for place, layer in list(model.named_modules()):
-        if type(layer) is not nn.Linear or id(layer) in left or hasattr(layer, "_hf_hook"):
-            continue
-        if packs(layer.weight.device, layer.weight.dtype):
+        if packable(layer) and id(layer) not in left:
             parent, _, name = place.rpartition(".")
             setattr(model.get_submodule(parent), name, PackedLinear(layer))
+
+
+def packable(layer: nn.Module) -> bool:
+    """Whether it is a linear layer for which there are such kernels, and whose weights stay where they are."""
+    if type(layer) is not nn.Linear or hasattr(layer, "_hf_hook"):
+        return False
+    return packs(layer.weight.device, layer.weight.dtype)
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:

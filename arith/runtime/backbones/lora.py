@@ -2,17 +2,19 @@
 
 Where a layer has adapters, all their A matrices stand side by side, and so do their B matrices, with the
 scaling folded in. One multiplication by A gives the low-rank states of every adapter, a mask of ranks keeps
-those of the lane's own adapter, and one multiplication by B adds them up.
+those of the lane's own adapter, and one multiplication by B adds them up. On a processor with packed layers
+A stands below the base weights, as further outputs of the layer: one multiplication less.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from arith.errors import OperandError
+from arith.operands.packed import packable
 
 # Which adapter the ranks of a layer belong to: (adapter, number of its ranks), in order.
 RankLayout = tuple[tuple[str, int], ...]
@@ -74,12 +76,16 @@ class MixedLora(nn.Module):
         self.layout: RankLayout = tuple(
             (adapter, one.shape[0]) for (adapter, _), one in zip(present, downs, strict=True)
         )
-        self.register_buffer("down", torch.cat(downs))  # [ranks, in]
         self.register_buffer("up", torch.cat(ups, dim=1).t().contiguous())  # [ranks, out]
-        self.number = lanes.number(self.layout, self.down)
+        self.number = lanes.number(self.layout, self.up)
         self.embed_scale = getattr(layer.base_layer, "embed_scale", None) if self.embeds else None
-        if self.embeds:
-            self.down = self.down.t().contiguous()  # looked up by token: [tokens, ranks]
+        self.below = 0  # the ranks that are further outputs of the base layer
+        down = torch.cat(downs)  # [ranks, in]
+        if packable(self.base_layer) and down.dtype == cast(nn.Linear, self.base_layer).weight.dtype:
+            self.base_layer = _with_rows_below(cast(nn.Linear, self.base_layer), down)
+            self.below = len(down)
+        else:  # by embeddings it is looked up by token: [tokens, ranks]
+            self.register_buffer("down", down.t().contiguous() if self.embeds else down)
 
     down: Tensor
     up: Tensor
@@ -87,11 +93,14 @@ class MixedLora(nn.Module):
     @property
     def weight(self) -> Any:
         """The base layer's weight, for model code which looks at it (its dtype, a tied output layer)."""
-        return self.base_layer.weight
+        weight: Any = self.base_layer.weight
+        return weight[: len(weight) - self.below] if self.below else weight
 
     def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result: Tensor = self.base_layer(states, *args, **kwargs)
         mask = self.lanes.masks[self.number]
+        if self.below:
+            return self._apart(result, mask)
         if mask is None:
             return result
         if self.embeds:
@@ -105,6 +114,15 @@ class MixedLora(nn.Module):
             result.view(-1, result.shape[-1]).addmm_(low, self.up)
             return result
         return result + (low @ self.up).view(result.shape).to(result.dtype)
+
+    def _apart(self, joined: Tensor, mask: Tensor | None) -> Tensor:
+        """The layer's own result, from one whose last outputs are low-rank states."""
+        width = joined.shape[-1] - self.below
+        result = joined[..., :width]
+        if mask is not None:
+            low = self._by_lane(joined[..., width:], mask.shape[0]) * mask
+            result.view(-1, width).addmm_(low.view(-1, self.below), self.up)
+        return result
 
     def _by_lane(self, low: Tensor, lanes: int) -> Tensor:
         """The low-rank states as `[lanes, tokens, ranks]`; models flatten lanes and tokens here and there."""
@@ -140,6 +158,17 @@ def mix_adapters(model: nn.Module, names: Mapping[str, str]) -> LaneAdapters:
         parent, _, name = place.rpartition(".")
         setattr(model.get_submodule(parent), name, MixedLora(layer, place, names, lanes))
     return lanes
+
+
+def _with_rows_below(layer: nn.Linear, rows: Tensor) -> nn.Linear:
+    """The layer with further outputs, which have no bias."""
+    weight = torch.cat([layer.weight.detach(), rows])
+    joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    if layer.bias is not None:
+        bias = torch.cat([layer.bias.detach(), layer.bias.new_zeros(len(rows))])
+        joined.bias = nn.Parameter(bias, requires_grad=False)
+    return joined
 
 
 def _matrix(holder: Any) -> Tensor:
