@@ -42,3 +42,8 @@ class EndpointError(ArithError):
 class EvaluationError(FormulaError):
     """A formula has no value at some row and step: an empty support, a division by zero, a NaN from a
     model."""
+
+
+def reason_of(error: OSError) -> str:
+    """Why the system refused, in the middle of a sentence: `no such file or directory`."""
+    return (error.strerror or str(error)).lower()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from arith.characters import stray_surrogate
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 
 
 def text_lines(lines: Iterable[bytes], source: str) -> Iterator[tuple[str, str]]:
@@ -36,7 +36,7 @@ def appended_objects(path: Path, noun: str) -> list[tuple[str, dict[str, object]
     try:
         *whole, tail = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: {reason_of(error)}") from None
     if tail and not _cut_off(tail):
         whole.append(tail)
     found = []

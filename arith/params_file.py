@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from arith.errors import SpecError
-from arith.whole_file import write_whole
+from arith.whole_file import write_output
 from arith.yaml_document import read_yaml, write_yaml
 from grammar.errors import nearest
 
@@ -36,8 +36,4 @@ def read_params(path: Path, known: Sequence[str]) -> dict[str, float]:
 def write_params(path: Path, values: Mapping[str, float]) -> None:
     """Writes such a file, whole or not at all; one that is there is replaced. Raises `SpecError` where it
     can't be written."""
-    try:
-        write_whole(path, write_yaml(dict(values)))
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SpecError(f"{path}: can't be written: {reason}") from None
+    write_output(path, write_yaml(dict(values)))

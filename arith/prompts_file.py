@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.json_lines import strict_json, text_lines
 
 Prompt = str | Sequence[Mapping[str, str]] | Mapping[str, object]
@@ -50,7 +50,7 @@ def read_prompts(path: Path, *, completions: bool = False) -> list[PromptLine]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: {reason_of(error)}") from None
     lines = [
         _object_line(text, place, completions) if suffix == ".jsonl" else PromptLine(place, text)
         for place, text in text_lines(content.split(b"\n"), str(path))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from arith.runtime.options import Compile, Sampling, Speculate
-from arith.runtime.sweeping.keys import AXIS_OR_LINK, Drawn, Simplex, SweepKeys
+from arith.runtime.sweeping.keys import Drawn, Simplex, SweepKeys
 from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
 
@@ -104,10 +104,26 @@ def _switch(value: object) -> object:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+def _with_formula(kind: str) -> dict[str, Any]:
+    """The JSON Schema of what has this type of `formula`."""
+    return {"type": "object", "required": ["formula"], "properties": {"formula": {"type": kind}}}
+
+
 class SpecFile(BaseModel):
     """A specification as it is written; its JSON Schema is what `arith schema` prints."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, title="arith specification")
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        title="arith specification",
+        json_schema_extra={
+            "anyOf": [
+                _with_formula("string"),
+                {"required": ["sweep"], "properties": {"sweep": _with_formula("object")}},
+            ]
+        },
+    )
 
     formula: Annotated[
         str | None,
@@ -125,6 +141,9 @@ class SpecFile(BaseModel):
         list[Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]],
         Field(description="operators of one's own, as package.module:function"),
     ] = []
+    operator_folders: Annotated[
+        list[Text], Field(description="where their modules are looked for, beside the folder of the file")
+    ] = []
     sampling: Annotated[Sampling, Field(description="generation options")] = Sampling()
     sweep: Annotated[SweepKeys | None, Field(description="points that `arith sweep` runs")] = None
     speculate: Annotated[
@@ -137,6 +156,9 @@ class SpecFile(BaseModel):
         Field(description="make programs of the models' steps; auto does so where it pays"),
     ] = "auto"
     versions: Annotated[dict[str, str], Field(description="of packages, as a record of a sweep")] = {}
+    weights: Annotated[
+        dict[Name, str], Field(description="what stands for an operand's files, as a record of a sweep")
+    ] = {}
 
 
 def json_schema() -> dict[str, Any]:
@@ -152,7 +174,6 @@ def spec_in(document: YamlDocument) -> SpecFile:
         noun="specification",
         beginning="formula: base + alpha*arm",
         kinds=KINDS,
-        marks=AXIS_OR_LINK,
         known=_known,
     )
 

@@ -53,6 +53,14 @@ def operand_keys(operand: "Operand") -> dict[str, object]:
     keys: dict[str, object] = {} if isinstance(operand, LLM) else {"kind": kind}
     for field in fields(operand):
         value = getattr(operand, field.name)
-        if value != field.default:
+        if value != field.default and (value is not None or _told(operand, field.name)):
             keys[field.name] = canonical(value) if field.name in PATHS else value
     return keys
+
+
+def _told(operand: "Operand", name: str) -> bool:
+    """Whether the folder that training wrote tells this key of the operand, where it isn't given."""
+    from arith.operands.manifest import read_manifest
+
+    manifest = read_manifest(getattr(operand, "adapter", None) or operand.model)
+    return getattr(manifest, name, None) is not None

@@ -23,13 +23,12 @@ def validated(
     noun: str,
     beginning: str,
     kinds: Collection[str],
-    marks: Collection[str] = (),
     known: Known,
 ) -> Keys:
     """The document's data as these keys; `noun` is what the document is called, `beginning` its first line.
 
-    `kinds` are what a key such as `kind` or `name` may be; pydantic marks which of them it took a mapping
-    for, as it does with further `marks`. Raises `SpecError` for the first thing that is wrong.
+    `kinds` are what a key such as `kind` or `name` may be. Raises `SpecError` for the first thing that is
+    wrong.
     """
     if not isinstance(document.data, dict):
         message = f"{document.place(())}: a {noun} is a mapping of keys to values"
@@ -37,7 +36,7 @@ def validated(
     try:
         return keys.model_validate(document.data)
     except ValidationError as invalid:
-        raise refusal(invalid, document, kinds, known, marks) from None
+        raise refusal(invalid, document, kinds, known) from None
 
 
 def refusal(
@@ -45,24 +44,31 @@ def refusal(
     document: YamlDocument,
     kinds: Collection[str],
     known: Known,
-    marks: Collection[str] = (),
     around: Key = (),
 ) -> SpecError:
     """The first of the errors in the document, in its words; `around` is the place of what was validated."""
-    marked = {*kinds, *marks}
-    first = min(invalid.errors(), key=lambda error: document.lines.get((*around, *_key(error, marked)), 0))
-    key = (*around, *_key(first, marked))
+    errors = [(_key(error, document.data, around), error) for error in invalid.errors()]
+    key, first = min(errors, key=lambda one: document.lines.get(one[0], 0))
+    if first["type"] == "missing":  # a key that is misspelt is also unknown, which tells more
+        beside = (one for one in errors if one[0][:-1] == key[:-1])
+        key, first = next((one for one in beside if one[1]["type"] == "extra_forbidden"), (key, first))
     message, hint = _explained(first, key, kinds, known)
     return SpecError(f"{document.place(key)}: {message}", hint)
 
 
-def _key(error: Any, marks: Collection[str]) -> Key:
-    """The place of a pydantic error in the document; pydantic marks an error in a key by a last `[key]`."""
-    location: Key = error["loc"]
-    unmarked = tuple(
-        part for number, part in enumerate(location) if number not in (1, 2) or part not in marks
-    )
-    return unmarked[:-1] if unmarked and unmarked[-1] == "[key]" else unmarked
+def _key(error: Any, data: Any, around: Key) -> Key:
+    """The place of a pydantic error in the document's data: its location, but for what pydantic puts between,
+    such as the kind that it took a mapping for, and a last `[key]`."""
+    location = (*around, *error["loc"])
+    found: list[str | int] = []
+    for number, part in enumerate(location, start=1):
+        inside = data if isinstance(data, dict) else range(len(data)) if isinstance(data, list) else ()
+        if part in inside:
+            data = data[part]
+        elif error["type"] != "missing" or number < len(location):
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def _explained(error: Any, key: Key, kinds: Collection[str], known: Known) -> tuple[str, str | None]:

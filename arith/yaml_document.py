@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from arith.characters import stray_surrogate
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 
 Key = tuple[str | int, ...]
 """The way from the document's root to a value: names in mappings, indices in sequences."""
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> YamlDocument:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text (byte {error.start})") from None
     return parse_yaml(text, str(path))

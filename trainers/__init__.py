@@ -4,18 +4,30 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainers.fitting import Fit, fit
+    from trainers.fitting import Fit, FitError, fit
+    from trainers.loop.errors import TrainingError
     from trainers.pairs import contrast, contrast_pairs, with_system
     from trainers.recipe import Recipe
     from trainers.run import train
 
-__all__ = ["Fit", "Recipe", "contrast", "contrast_pairs", "fit", "train", "with_system"]
+__all__ = [
+    "Fit",
+    "FitError",
+    "Recipe",
+    "TrainingError",
+    "contrast",
+    "contrast_pairs",
+    "fit",
+    "train",
+    "with_system",
+]
 
 # Loaded when first used, because they load torch and transformers.
 _HOMES = {
     "Recipe": "trainers.recipe",
     "train": "trainers.run",
-    **dict.fromkeys(("Fit", "fit"), "trainers.fitting"),
+    "TrainingError": "trainers.loop.errors",
+    **dict.fromkeys(("Fit", "FitError", "fit"), "trainers.fitting"),
     **dict.fromkeys(("contrast", "contrast_pairs", "with_system"), "trainers.pairs"),
 }
 

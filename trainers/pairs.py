@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from arith.errors import OperandError, OptionError
 from arith.language import Formula
-from arith.language.alternatives import alternatives, picked
+from arith.language.alternatives import alternatives, picked, picks
 from arith.operands import LLM
 
 if TYPE_CHECKING:
@@ -89,13 +89,17 @@ def contrast_pairs(
     sampling: the options of `Sampling`; those left out are the engine's own. A stop string ends an answer and
         is no part of it.
 
-    The sides of a pair are drawn with random numbers of their own. Raises what the engine raises.
+    The sides of a pair are drawn with random numbers of their own. Raises what the engine raises, and
+    `OptionError` for an engine of another formula, and for a value of what tells the sides apart.
     """
     from arith.runtime.options import Sampling
     from arith.runtime.rows import as_prompts
 
+    _refuse_other(engine, params)
     prompts = as_prompts(prompts)
     places = places or [f"prompt {number}" for number in range(1, len(prompts) + 1)]
+    if len(places) != len(prompts):
+        raise OptionError(f"{len(places)} places are given for {len(prompts)} prompts")
     options = Sampling.of({**engine.sampling.model_dump(exclude_unset=True), **sampling})
     results = engine.as_completed(
         # Next to each other, so that a prompt's random numbers don't depend on how many come behind it.
@@ -115,6 +119,20 @@ def contrast_pairs(
         else:
             other = waiting.pop(key)
             yield Pair(*key, *((other, answer) if side else (answer, other)))
+
+
+def _refuse_other(engine: Any, params: Any) -> None:
+    """Raises `OptionError` for an engine of another formula than a `contrast`, and for values that can't be
+    given."""
+    parameters = getattr(getattr(engine, "formula", None), "parameters", ())
+    if not set(map(picks, SIDES)) <= set(parameters):
+        made = "Engine(contrast(chosen, rejected)) makes one"
+        raise OptionError("pairs are written by an engine whose formula has two sides", made)
+    if params is not None and not isinstance(params, Mapping):
+        raise OptionError(f"the parameters' values are a mapping from names, not {type(params).__name__}")
+    for name in map(picks, SIDES):
+        if name in (params or ()):
+            raise OptionError(f"`{name}` tells the sides of a pair apart: its value can't be given")
 
 
 def _instructed(name: str, operand: LLM, system: str) -> LLM:

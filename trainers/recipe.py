@@ -36,13 +36,22 @@ class Recipe:
     output: Path
 
     @classmethod
-    def load(cls, path: str | Path, changes: Iterable[str] = ()) -> "Recipe":
+    def load(cls, path: str | os.PathLike[str], changes: Iterable[str] = ()) -> "Recipe":
         """Read and check a YAML file; no model and no data is looked for yet.
 
         changes: `key.key=value` each, set over the file; a path in them is seen from the current folder.
         Raises `SpecError`, which names the file, the line and the key, for whatever is wrong in it, and
-        `OptionError` for a change that can't be made.
+        `OptionError` for a change that can't be made, and for what is no path.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise OptionError(
+                f"a recipe is loaded from the path of a YAML file, not from {type(path).__name__}"
+            )
+        if isinstance(changes, str | Mapping):
+            raise OptionError(
+                f"the changes to a recipe are a list of texts, not {changes!r}",
+                '["training.max_steps=100"], say',
+            )
         document = read_yaml(Path(path))
         here = {_set(document, change) for change in changes}
         file = recipe_in(document)
@@ -52,7 +61,7 @@ class Recipe:
             changed = any(key == one[: len(key)] or one == key[: len(one)] for one in here)
             seen = Path.cwd() if changed else folder
             file = key == ("output",) or (key[0] == "data" and is_data_file(value))
-            return os.path.abspath(seen / Path(value).expanduser()) if file else seen_from(seen, value)
+            return os.path.abspath(seen / os.path.expanduser(value)) if file else seen_from(seen, value)
 
         return cls(
             document=document,
@@ -97,7 +106,9 @@ def _operand(document: YamlDocument, file: RecipeFile, located: Any) -> LLM:
     try:
         operand = LLM(**values)
     except OperandError as error:
-        message = f"{document.place(('operand',))}: {error.message.replace('operand: ', '`operand`: ', 1)}"
+        # Types and choices are checked by now: what is left concerns the template, or a trained folder.
+        place = document.place(("operand", "template"))
+        message = f"{place}: {error.message.replace('operand: ', '`operand`: ', 1)}"
         raise SpecError(message, error.hint) from None
     if file.objective.name == "reward" and operand.system is not None:
         raise SpecError(

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from arith.spec_file import OperandKeys
 from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
-from trainers.data.keys import DATA_SET, FRACTION, DataKeys, DataSet
+from trainers.data.keys import DataKeys, DataSet
 from trainers.models.adapter_keys import AdapterKeys
 from trainers.objectives import OBJECTIVES, AnyObjective
 
@@ -52,7 +52,6 @@ def recipe_in(document: YamlDocument) -> RecipeFile:
         noun="recipe",
         beginning="objective: {name: arm, beta: 0.05}",
         kinds=OBJECTIVES,
-        marks=(FRACTION, DATA_SET),
         known=_known,
     )
 

@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 import typer
 
-from arith.errors import ArithError, SpecError
+from arith.errors import ArithError, SpecError, reason_of
 from grammar.errors import FormulaError
 
 P = ParamSpec("P")
@@ -37,7 +37,7 @@ def put(text: object, *, end: str = "\n") -> None:
         raise SpecError(message, "PYTHONIOENCODING=utf-8 sets another") from None
     except OSError as error:
         drop_output()
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise SpecError(f"standard output can't be written: {reason}") from None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from arith.cli.failures import ends_well, put, say
-from arith.cli.flags import PARAM, PARAMS, params_of
+from arith.cli.flags import MODEL, PARAM, PARAMS, params_of, with_models
 from arith.cli.loading import load
 from arith.cli.output import refuse_input
 from arith.errors import SpecError
@@ -26,6 +26,7 @@ def fit(
         list[str] | None,
         typer.Option("--fit", metavar="NAME", help="parameter to fit; may be repeated [default: all]"),
     ] = None,
+    model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
     objective: Annotated[
@@ -47,7 +48,7 @@ def fit(
     from trainers.fitting.data import read_data
     from trainers.fitting.fit import chosen_names
 
-    document = Spec.load(spec)
+    document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     names = chosen_names(tuple(params), name)
     refuse_input(out, (spec, data))

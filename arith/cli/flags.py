@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast, get_origin
@@ -66,6 +66,8 @@ def with_models(spec: Spec, assignments: Iterable[str] | None) -> Spec:
     Raises `OptionError` for an assignment that isn't `name=model`, is given twice, or names no operand, and
     `OperandError` for a model that the operand can't be.
     """
+    from arith.operands.llm import AS_TRAINED, FORMAT, LLM
+
     operands = dict(spec.operands)
     for name, model in _assigned_models(assignments or ()).items():
         if name not in operands:
@@ -73,6 +75,8 @@ def with_models(spec: Spec, assignments: Iterable[str] | None) -> Spec:
             hint = f"did you mean `{close}`?" if close else f"operands: {', '.join(operands)}"
             raise OptionError(f"--model {name}={model}: {spec.source} has no operand `{name}`", hint)
         changes: dict[str, Any] = {key: None for key in OF_A_MODEL if hasattr(operands[name], key)}
+        if isinstance(operands[name], LLM):  # a folder that training wrote has a format of its own
+            changes |= {key: AS_TRAINED for key in FORMAT if getattr(operands[name], key) is None}
         operands[name] = replace(operands[name], model=model, **changes)
     return replace(spec, operands=operands)
 
@@ -133,15 +137,17 @@ def params_of(spec: Spec, assignments: Iterable[str] | None, file: Path | None =
     Raises what `given_params` raises, and `SpecError` for a value that isn't finite, a name that is no
     parameter of the formula, and a parameter left without a value.
     """
-    given = given_params(spec, assignments, file)
+    given = given_params(spec.formula().parameters, assignments, file)
     try:
         return spec.formula().parameter_values(given)
     except FormulaError as error:
         raise SpecError(f"{spec.source}: formula: {error}") from None
 
 
-def given_params(spec: Spec, assignments: Iterable[str] | None, file: Path | None) -> dict[str, float]:
-    """The values in the file of `--params`, and over them those of `--param`.
+def given_params(
+    known: Sequence[str], assignments: Iterable[str] | None, file: Path | None
+) -> dict[str, float]:
+    """The values in the file of `--params`, of some of the `known` names, and over them those of `--param`.
 
     Raises `OptionError` for an assignment that isn't `name=number` or is given twice.
     """
@@ -151,7 +157,7 @@ def given_params(spec: Spec, assignments: Iterable[str] | None, file: Path | Non
         if name in given:
             raise OptionError(f"--param {assignment}: `{name}` is given twice")
         given[name] = value
-    return {**({} if file is None else read_params(file, spec.formula().parameters)), **given}
+    return {**({} if file is None else read_params(file, known)), **given}
 
 
 def _assigned(assignment: str) -> tuple[str, float]:

@@ -59,6 +59,7 @@ def pairs(
     The sides differ in their formula, in their system prompt, or in both. Pairs that nothing should be
     trained on (an empty side, equal sides, a side cut off) go to a file beside --out.
     """
+    from arith.operands.fingerprint import fingerprints
     from trainers.pairs import contrast_pairs
 
     document = with_models(Spec.load(spec), model)
@@ -68,9 +69,10 @@ def pairs(
     lines = read_prompts(prompts)
     refuse_own_columns(lines)
     made = heads(lines, params)
-    digest = run_of(both, {**options.model_dump(exclude={"num_return_sequences"}), "keep_cut": keep_cut})
+    matters = options.model_dump(exclude={"num_return_sequences"})
+    matters |= {"keep_cut": keep_cut, "weights": fingerprints(both.operands)}
     inputs = (spec, prompts, params_file)
-    with PairFiles.open(out, inputs, digest, resume=resume, overwrite=overwrite) as files:
+    with PairFiles.open(out, inputs, run_of(both, matters), resume=resume, overwrite=overwrite) as files:
         missing = missing_rows(made, options.num_return_sequences, files.done)
         if not missing:
             say(f"nothing to do: all pairs are in {files.kept.path} or {files.flawed.path} already")

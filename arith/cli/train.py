@@ -21,9 +21,15 @@ def train(
     How it goes is said on standard error; at the end standard output has the figures, and the lines of YAML
     by which a formula uses what was trained.
     """
+    from trainers.output.folder import way_on
     from trainers.recipe import Recipe
     from trainers.run import train as run
 
-    trained = run(Recipe.load(recipe, set or ()), say)
+    loaded = Recipe.load(recipe, set or ())
+    try:
+        trained = run(loaded, say)
+    except KeyboardInterrupt:
+        say(way_on(loaded.output))
+        raise
     if trained.first:
         put(f"{trained.table}\n\n{trained.operand}")

@@ -9,6 +9,7 @@ import torch
 from arith.characters import stray_surrogate
 from arith.errors import OperandError
 
+_PATHS = ("model", "adapter")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
@@ -19,14 +20,15 @@ def check_texts(declaration: Any, required: Sequence[str], optional: Sequence[st
     """
     for name in (*required, *optional):
         value = getattr(declaration, name)
-        if isinstance(value, os.PathLike):
-            object.__setattr__(declaration, name, os.fspath(value))
-        elif isinstance(value, torch.dtype):
-            object.__setattr__(declaration, name, str(value).removeprefix("torch."))
-        elif not isinstance(value, str) and (name in required or value is not None):
+        if name in _PATHS and isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        elif name == "dtype" and isinstance(value, torch.dtype):
+            value = str(value).removeprefix("torch.")
+        if not isinstance(value, str) and (name in required or value is not None):
             raise OperandError(f"operand: `{name}` must be text, not {value!r}")
-        elif value is not None and (stray := stray_surrogate(value)) is not None:
+        if value is not None and (stray := stray_surrogate(value)) is not None:
             raise OperandError(f"operand: `{name}` holds `{stray}`, which stands for no character")
+        object.__setattr__(declaration, name, value)
 
 
 def check_filled(declaration: Any, names: Sequence[str]) -> None:

@@ -1,20 +1,23 @@
 """The declaration of a causal language model as an operand."""
 
-import os
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from arith.characters import stray_surrogate
 from arith.errors import OperandError
 from arith.language.formula import Algebra
+from arith.operands.declaration import DTYPES, check_choice, check_filled, check_texts
 from arith.operands.locate import canonical
 from arith.operands.manifest import read_manifest
 
 RAW = "raw"
 FIELD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_DTYPES = ("float32", "bfloat16", "float16", "float64")
+FORMAT = ("system", "template")
+AS_TRAINED: Any = ...
+"""As a system prompt or a template: that of the training, in a folder that one wrote, and else none."""
 _QUANTIZATIONS = ("4bit", "8bit")
 _VOCABULARIES = ("common", "strict")
 
@@ -47,7 +50,8 @@ class LLM(Algebra):
     vocab: "common" trims a longer vocabulary to the part shared by the formula, "strict" refuses to.
 
     A folder written by training, as `adapter` or as `model`, tells by its manifest the base model and its
-    revision, the system prompt and the template, where these aren't given.
+    revision, the system prompt and the template, where these aren't given; of the latter two None counts as
+    given.
 
     Raises `OperandError`, which names the field, for a value that none of these can be.
     """
@@ -55,43 +59,33 @@ class LLM(Algebra):
     model: str = ""
     adapter: str | None = None
     revision: str | None = None
-    system: str | None = None
-    template: str | None = None
+    system: str | None = AS_TRAINED
+    template: str | None = AS_TRAINED
     dtype: str | torch.dtype | None = None
     quantization: str | None = None
     device_map: str | None = None
     vocab: str = "common"
 
     def __post_init__(self) -> None:
-        for name in ("model", "adapter"):
-            value = getattr(self, name)
-            if isinstance(value, os.PathLike):
-                object.__setattr__(self, name, os.fspath(value))
-        if isinstance(self.dtype, torch.dtype):
-            object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
-        for field in fields(self):
-            value = getattr(self, field.name)
-            required = field.name in ("model", "vocab")
-            if not isinstance(value, str) and (required or value is not None):
-                raise OperandError(f"operand: `{field.name}` must be text, not {value!r}")
-            if value is not None and (stray := stray_surrogate(value)) is not None:
-                raise OperandError(f"operand: `{field.name}` holds `{stray}`, which stands for no character")
-        self._take_from_manifest()
+        open_keys = [name for name in FORMAT if getattr(self, name) is AS_TRAINED]
+        for name in open_keys:
+            object.__setattr__(self, name, None)
+        others = ("adapter", "revision", *FORMAT, "dtype", "quantization", "device_map")
+        check_texts(self, ("model", "vocab"), others)
+        self._take_from_manifest(open_keys)
         if not self.model and self.adapter:
             raise OperandError(
                 f"operand: no `model`, and {self.adapter} doesn't tell what it was made for",
                 "a folder written by training does; for any other adapter name its base model",
             )
-        for name in ("model", "adapter", "revision", "device_map"):
-            if getattr(self, name) is not None and not getattr(self, name).strip():
-                raise OperandError(f"operand: `{name}` is empty")
-        self._one_of("dtype", _DTYPES)
-        self._one_of("quantization", _QUANTIZATIONS)
-        self._one_of("vocab", _VOCABULARIES)
+        check_filled(self, ("model", "adapter", "revision", "device_map"))
+        check_choice(self, "dtype", DTYPES)
+        check_choice(self, "quantization", _QUANTIZATIONS)
+        check_choice(self, "vocab", _VOCABULARIES)
         self._check_template()
 
-    def _take_from_manifest(self) -> None:
-        """Fields that aren't given, from the folder that training wrote."""
+    def _take_from_manifest(self, open_keys: Sequence[str]) -> None:
+        """Fields that aren't given, from the folder that training wrote: of `FORMAT` the `open_keys`."""
         folder = self.adapter or self.model
         manifest = read_manifest(folder) if folder.strip() else None
         if manifest is None:
@@ -105,15 +99,10 @@ class LLM(Algebra):
             object.__setattr__(self, "model", manifest.model)
             object.__setattr__(self, "revision", self.revision or manifest.revision)
         # A template of one's own may have no place for the system prompt.
-        if self.system is None and (self.template is None or "system" in FIELD.findall(self.template)):
+        if "system" in open_keys and (self.template is None or "system" in FIELD.findall(self.template)):
             object.__setattr__(self, "system", manifest.system)
-        if self.template is None:
+        if "template" in open_keys:
             object.__setattr__(self, "template", manifest.template)
-
-    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value is not None and value not in allowed:
-            raise OperandError(f"operand: `{name}` is {value!r}", f"it may be {', '.join(allowed)}")
 
     def _check_template(self) -> None:
         if self.template is None:

@@ -11,6 +11,7 @@ from arith.operands.locate import canonical
 from arith.whole_file import write_whole
 
 MANIFEST_NAME = "arith.json"
+REWARD_MODEL = "reward_model"
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,23 @@ def read_manifest(folder: str) -> Manifest | None:
         raise OperandError(f"can't read the manifest {path}: {type(error).__name__}: {error}") from None
 
 
+def text_template(manifest: Manifest) -> str | None:
+    """The template by which a reward model reads texts as in its training; None for that of the chat."""
+    if manifest.template is None:
+        return None
+    return f"{'{prompt}' if manifest.template == 'raw' else manifest.template}{{text}}"
+
+
 def contradictions(name: str, operand: Any) -> list[str]:
-    """Where the language model declared as `name` runs in another way than it was trained."""
-    folder = operand.adapter or operand.model
+    """Where the language model or reward model declared as `name` runs in another way than it was trained."""
+    folder = getattr(operand, "adapter", None) or operand.model
     manifest = read_manifest(folder)
     if manifest is None:
         return []
+    if manifest.kind == REWARD_MODEL:
+        trained = text_template(manifest)
+        same = operand.template == trained
+        return [] if same else [_otherwise(name, folder, "template", trained, operand.template)]
     found = []
     if operand.adapter and canonical(operand.model) != canonical(manifest.model):
         found.append(f"`{name}`: {folder} was trained on top of {manifest.model}, not of {operand.model}")
@@ -64,5 +76,9 @@ def contradictions(name: str, operand: Any) -> list[str]:
     for field in ("system", "template"):
         trained, given = getattr(manifest, field), getattr(operand, field)
         if trained != given:
-            found.append(f"`{name}`: {folder} was trained with {field} {trained!r}, and runs with {given!r}")
+            found.append(_otherwise(name, folder, field, trained, given))
     return found
+
+
+def _otherwise(name: str, folder: str, field: str, trained: object, given: object) -> str:
+    return f"`{name}`: {folder} was trained with {field} {trained!r}, and runs with {given!r}"

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
+from arith.errors import OperandError
 from arith.operands.guide_operand import GuideOperand
-from arith.operands.llm import RAW
-from arith.operands.manifest import read_manifest
+from arith.operands.manifest import REWARD_MODEL, read_manifest, text_template
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class RewardModel(GuideOperand):
     def __post_init__(self) -> None:
         self._check()
         manifest = read_manifest(self.model)
-        if self.template is None and manifest is not None and manifest.template is not None:
-            prompt = "{prompt}" if manifest.template == RAW else manifest.template
-            object.__setattr__(self, "template", f"{prompt}{{text}}")
+        if manifest is None:
+            return
+        if manifest.kind != REWARD_MODEL:
+            raise OperandError(
+                f"{self.model} was trained as a language model, not as a reward model", "declare it as an LLM"
+            )
+        if self.template is None:
+            object.__setattr__(self, "template", text_template(manifest))

@@ -61,6 +61,22 @@ def test_the_search_starts_where_it_is_told_to(arith: Arith, spec: Spec, data: P
     assert (found["b"], found["c"]) == (-0.75, 0.0) and found["a"] != 0.25
 
 
+def test_a_model_takes_the_place_of_an_operands_own(
+    arith: Arith, spec: Spec, data: Path, tmp_path: Path, tiny_llama: str, tiny_llama_other: str
+) -> None:
+    other = {"base": {"model": tiny_llama}, "other": {"model": tiny_llama_other}}
+    expected, found = tmp_path / "expected.yaml", tmp_path / "found.yaml"
+    written = spec("base + alpha*other", params={"alpha": 0}, **other)
+    assert arith("fit", written, "--data", data, "--out", expected).exit_code == 0
+    absent = spec("base + alpha*other", params={"alpha": 0}, base=other["base"], other={"model": "./nowhere"})
+    result = arith("fit", absent, "--data", data, "--out", found, "--model", f"other={tiny_llama_other}")
+    assert result.exit_code == 0, result.stderr
+    assert read_params(found, ["alpha"]) == read_params(expected, ["alpha"])
+    refused(
+        arith("fit", absent, "--data", data, "--out", found, "--overwrite", "--model", "oter=x"), "`oter`"
+    )
+
+
 def test_preferences_are_told_by_their_columns(arith: Arith, spec: Spec, tmp_path: Path) -> None:
     path, out = tmp_path / "pairs.jsonl", tmp_path / "fitted.yaml"
     rows = [

@@ -101,6 +101,9 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
     ({"training__save_only_model": True}, ["training.save_only_model", "the state of its optimiser"]),
     ({"training__lr_scheduler_type": "zigzag"}, ["training", "zigzag"]),
     ({"training__eval_strategy": "steps"}, ["nothing to validate on"]),
+    ({"training__learning_rate": float("nan")}, ["`training.learning_rate` must be finite (it is nan)"]),
+    ({"training__num_train_epochs": float("inf")}, ["`training.num_train_epochs` must be finite"]),
+    ({"training__ignore_data_skip": True}, ["training.ignore_data_skip", "the rows that are left"]),
     ({"training": [1]}, ["`training` must be a mapping"]),
     ({"output": ""}, ["`output` is empty"]),
     ({"extra": 1}, ["unknown key `extra`"]),
@@ -145,6 +148,37 @@ def test_a_label_that_is_neither_answer_is_refused(arith: Any, write: Callable[.
     done = arith("train", str(write([row], data__source="safe_rlhf_helpful")))
     assert done.exit_code == 2
     assert "pairs.jsonl:1" in done.stderr and "better_response_id" in done.stderr and "2" in done.stderr
+
+
+def test_a_run_that_is_stopped_says_how_it_goes_on(
+    arith: Any, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainers.loop.trainer import ObjectiveTrainer
+
+    recipe = write(training__max_steps=4, training__save_steps=1)
+
+    def stopping(step: int) -> Callable[..., None]:
+        def stop(trainer: ObjectiveTrainer) -> None:
+            if trainer.state.global_step == step:
+                raise KeyboardInterrupt
+
+        return stop
+
+    for step, way in ((0, "the same command begins anew"), (2, "the same command goes on behind step 2")):
+        monkeypatch.setattr(ObjectiveTrainer, "begin_step", stopping(step))
+        done = arith("train", str(recipe))
+        assert done.exit_code == 130
+        assert done.stderr.endswith(f"{way}\nstopped\n"), done.stderr
+    monkeypatch.undo()
+    assert "going on behind step 2" in arith("train", str(recipe)).stderr
+
+
+def test_the_home_of_nobody_is_a_folder_like_any_other(
+    arith: Any, write: Callable[..., Path], tmp_path: Path
+) -> None:
+    done = arith("train", str(write(output="~nobody-of-this-name/kind")))
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "~nobody-of-this-name" / "kind" / "arith.json").exists()
 
 
 @pytest.mark.parametrize("change", ["training", "nonsense.key=1", "=3", "objective.name.inner=1"])

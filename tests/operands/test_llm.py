@@ -61,6 +61,8 @@ def test_a_path_object_is_stored_as_text(tmp_path: Path) -> None:
         ({"model": "  "}, "`model` is empty"),
         ({"adapter": ""}, "`adapter` is empty"),
         ({"system": 1}, "`system` must be text"),
+        ({"system": Path("a.txt")}, "`system` must be text"),
+        ({"template": torch.float32}, "`template` must be text"),
         ({"system": "a\ud800"}, "`system` holds `\\ud800`, which stands for no character"),
         ({"vocab": None}, "`vocab` must be text"),
         ({"vocab": "largest"}, "common, strict"),

@@ -1,6 +1,7 @@
 """Folders written by training, as operands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,23 @@ def test_what_an_operand_says_wins_over_its_folder(tmp_path: Path) -> None:
     assert len(contradictions("arm", arm)) == 3
 
 
+def test_a_format_of_none_wins_over_its_folder_and_is_told(tmp_path: Path) -> None:
+    folder = write(tmp_path / "arm", system="Be kind.", template="{system} {prompt}")
+    bare = LLM(adapter=folder, system=None, template=None)
+    assert (bare.system, bare.template) == (None, None)
+    assert [note.partition(", and ")[2] for note in contradictions("arm", bare)] == ["runs with None"] * 2
+    assert replace(bare, dtype="float32").system is None
+    (tmp_path / "spec.yaml").write_text(
+        "formula: arm + base\noperands:\n  arm: {adapter: arm, system: null, template: null}\n"
+        "  base: {model: org/base}\n"
+    )
+    spec = Spec.load(tmp_path / "spec.yaml")
+    assert spec.operands["arm"] == bare
+    (tmp_path / "again.yaml").write_text(spec.dump())
+    assert Spec.load(tmp_path / "again.yaml").operands == spec.operands
+    assert "null" not in replace(spec, operands={"base": spec.operands["base"]}).dump()
+
+
 def test_a_whole_model_takes_its_format_and_stays_itself(tmp_path: Path) -> None:
     folder = write(tmp_path / "sft", kind="model", template="Q: {prompt}\nA:")
     operand = LLM(folder)
@@ -62,6 +80,24 @@ def test_a_reward_model_reads_the_text_behind_the_prompt_of_its_training(tmp_pat
     assert RewardModel(folder, template="{text}").template == "{text}"
     with pytest.raises(OperandError, match="is a reward model"):
         LLM(folder)
+
+
+def test_a_reward_model_that_reads_otherwise_than_in_training_is_told(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain", kind="reward_model")
+    assert contradictions("nice", RewardModel(plain)) == []
+    (told,) = contradictions("nice", RewardModel(plain, template="{prompt}: {text}"))
+    assert told == f"`nice`: {plain} was trained with template None, and runs with '{{prompt}}: {{text}}'"
+    raw = write(tmp_path / "raw", kind="reward_model", template="raw")
+    assert contradictions("nice", RewardModel(raw)) == []
+    assert contradictions("nice", RewardModel(raw, template="{prompt}{text}")) == []
+    assert len(contradictions("nice", RewardModel(raw, template="{text}"))) == 1
+
+
+@pytest.mark.parametrize("kind", ["adapter", "model"])
+def test_a_language_model_is_no_reward_model(tmp_path: Path, kind: str) -> None:
+    """transformers would put a head of random weights on it."""
+    with pytest.raises(OperandError, match="not as a reward model\nhint: declare it as an LLM"):
+        RewardModel(write(tmp_path / "arm", kind=kind))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"kind": "adapter"}', "\udcff"])

@@ -161,6 +161,15 @@ def test_a_soup_of_other_prompt_formats_has_no_manifest_and_a_note(
         assert read_manifest(str(tmp_path / f"soup{number}")) is None
 
 
+def test_what_lies_beside_the_new_folder_stays(lora_a: str, lora_b: str, tmp_path: Path) -> None:
+    beside = tmp_path / "soup.part"
+    beside.mkdir()
+    (beside / "notes.txt").write_text("mine")
+    write_soup({lora_a: 0.5, lora_b: 0.5}, tmp_path / "soup")
+    assert (beside / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["soup", "soup.part"]
+
+
 def test_what_is_no_soup_is_refused_and_writes_nothing(
     tiny_llama: str, lora_a: str, lora_b: str, lora_dora: str, lora_modules_to_save: str,
     lora_other_architecture: str, tmp_path: Path,
@@ -171,7 +180,7 @@ def test_what_is_no_soup_is_refused_and_writes_nothing(
         ({lora_a: 0.5, lora_dora: 0.5}, "DoRA"),
         ({lora_modules_to_save: 0.5, lora_a: 0.5}, "modules_to_save"),
         ({lora_a: 1.0}, "at least two adapters"),
-        ({lora_a: 0.5, f"{lora_a}/": 0.5}, "at least two adapters"),
+        ({lora_a: 0.5, lora_b: 0.25, f"{lora_a}/": 0.25}, "are one adapter"),
         ({lora_a: 0.5, lora_b: float("nan")}, "isn't finite"),
         ({lora_a: 0.5, str(tmp_path / "none"): 0.5}, "there is no adapter folder"),
         ({lora_a: 0.5, tiny_llama: 0.5}, "isn't a peft adapter"),

@@ -7,6 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import TrainerCallback
+
+from arith.operands.quiet import quiet
+from arith.operands.tokenizers import load_tokenizer
+from trainers import Recipe, train
+from trainers.loop.arguments import training_arguments
+from trainers.loop.assembly import make_trainer
+from trainers.run import recipe_data
 
 PAIRS = [
     {"prompt": f"Say {word} to {name}.", "chosen": f"{word}, dear {name}!", "rejected": f"Go away, {name}"}
@@ -18,6 +26,35 @@ PAIRS = [
 def write_pairs(path: Path, pairs: list[dict[str, Any]] = PAIRS) -> Path:
     path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     return path
+
+
+def made(recipe: Recipe, say: Callable[[str], None] = print) -> Any:
+    """The recipe's trainer, not yet begun."""
+    tokenizer = load_tokenizer(recipe.operand)
+    arguments = training_arguments(recipe)
+    with quiet():
+        data = recipe_data(recipe, tokenizer, arguments.seed)
+        return make_trainer(recipe, arguments, data, tokenizer, say)
+
+
+def begun(write_recipe: Callable[..., Path], tmp_path: Path, **keys: Any) -> Path:
+    """A recipe with these keys; a run of it was cut off at its checkpoint of step 2."""
+
+    class Stop(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            raise KeyboardInterrupt
+
+    def stopping(*given: Any) -> Any:
+        trainer = make_trainer(*given)
+        trainer.add_callback(Stop())
+        return trainer
+
+    recipe = write_recipe(**keys)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("trainers.run.make_trainer", stopping)
+        train(Recipe.load(recipe))
+    assert (tmp_path / "out" / "checkpoint-2" / "trainer_state.json").exists()
+    return recipe
 
 
 @pytest.fixture

@@ -76,3 +76,23 @@ def test_no_tensor_of_all_logits_exists(monkeypatch: pytest.MonkeyPatch, frozen:
 def test_no_positions_give_no_values() -> None:
     head, hidden, targets = parts(False, True)
     assert token_log_probs(hidden[:0], targets[:0], head, head.forward).shape == (0,)
+
+
+def test_the_gradient_of_the_output_layer_in_a_half_is_that_of_one_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sum of many parts in bfloat16, which keeps 8 bits, would lose the later ones."""
+    torch.manual_seed(0)
+    head = nn.Linear(HIDDEN, VOCABULARY, bias=False)
+    hidden = torch.randn(512, HIDDEN) + 1
+    targets = torch.zeros(512, dtype=torch.int64)
+
+    def gradient(chunk: int) -> Tensor:
+        monkeypatch.setattr(log_probs, "CHUNK_VALUES", chunk * VOCABULARY)
+        with torch.autocast("cpu", torch.bfloat16):
+            total = token_log_probs(hidden, targets, head, head.forward).sum()
+        return torch.autograd.grad(total, head.weight)[0]
+
+    whole = gradient(512)
+    for chunk in (1, 4):
+        assert ((gradient(chunk) - whole).norm() / whole.norm()).item() < 0.004, chunk

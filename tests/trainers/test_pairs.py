@@ -179,3 +179,17 @@ def test_a_pair_says_why_nothing_should_be_trained_on_it() -> None:
     ]
     for chosen, rejected, flaw in cases:
         assert Pair(0, 0, chosen, rejected).flaw == flaw
+
+
+def test_what_a_caller_of_contrast_pairs_may_get_wrong_is_refused(llm: LLM, other: LLM) -> None:
+    engine = Engine(contrast(llm, other))
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (Engine(llm), {}, "an engine whose formula has two sides"),
+        (engine.formula, {}, "an engine whose formula has two sides"),
+        (engine, {"params": {"is_chosen": 1}}, "`is_chosen` tells the sides of a pair apart"),
+        (engine, {"params": [{}] * 4}, "a mapping from names, not list"),
+        (engine, {"places": ["here"]}, "1 places are given for 4 prompts"),
+    ]
+    for given, options, words in wrong:
+        with pytest.raises(OptionError, match=words):
+            list(contrast_pairs(given, PROMPTS, **options))

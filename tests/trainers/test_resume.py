@@ -17,7 +17,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from arith.errors import SpecError
-from tests.trainers.conftest import PAIRS, write_pairs
+from tests.trainers.conftest import PAIRS, begun, write_pairs
 from trainers import Recipe, train
 from trainers.output.metrics import read_metrics
 
@@ -28,7 +28,8 @@ DROPOUT = {"r": 4, "alpha": 8, "dropout": 0.3, "targets": ["q_proj", "v_proj"]}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "adapter_model.safetensors")
+    whole = folder / "model.safetensors"
+    return load_file(whole if whole.exists() else folder / "adapter_model.safetensors")
 
 
 def killed_behind(recipe: Path, step: int) -> None:
@@ -43,9 +44,15 @@ def killed_behind(recipe: Path, step: int) -> None:
     assert state.exists() and run.returncode == -signal.SIGKILL
 
 
-def test_a_run_that_was_killed_ends_as_one_that_was_not(write_recipe: Write, tmp_path: Path) -> None:
-    """Same order of the data over several epochs, same dropout, same optimiser: the same weights."""
-    whole = write_recipe(training=LONG, adapter=DROPOUT)
+@pytest.mark.parametrize(
+    ("objective", "adapter"), [("arm", DROPOUT), ("dpo", None)], ids=["arm-lora", "dpo-full"]
+)
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    write_recipe: Write, tmp_path: Path, objective: str, adapter: dict[str, Any] | None
+) -> None:
+    """Same order of the data over several epochs, same dropout, same optimiser, and of a full fine-tune the
+    reference of its beginning: the same weights."""
+    whole = write_recipe(training=LONG, adapter=adapter, objective={"name": objective})
     train(Recipe.load(whole, [f"output={tmp_path / 'whole'}"]))
     killed_behind(whole, 10)
     said: list[str] = []
@@ -61,31 +68,6 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(write_recipe: Write, tmp
     for mine, theirs in zip(reports, expected_reports, strict=True):
         for name in ("loss", "eval_loss"):
             assert mine.get(name) == pytest.approx(theirs.get(name), abs=1e-4)
-
-
-def begun(write_recipe: Write, tmp_path: Path) -> Path:
-    """A folder that a run of this recipe left at its checkpoint of step 2."""
-    from transformers import TrainerCallback
-
-    from trainers.loop import assembly
-
-    class Stop(TrainerCallback):
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            raise KeyboardInterrupt
-
-    made = assembly.make_trainer
-
-    def stopping(*given: Any) -> Any:
-        trainer = made(*given)
-        trainer.add_callback(Stop())
-        return trainer
-
-    recipe = write_recipe()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("trainers.run.make_trainer", stopping)
-        train(Recipe.load(recipe))
-    assert (tmp_path / "out" / "checkpoint-2" / "trainer_state.json").exists()
-    return recipe
 
 
 def test_a_run_that_was_cut_off_behind_its_last_step_takes_no_step_more(
@@ -137,6 +119,17 @@ def test_a_run_goes_on_with_its_own_data_only(write_recipe: Write, tmp_path: Pat
         train(Recipe.load(recipe))
 
 
+def test_a_run_goes_on_with_its_own_validation_only(write_recipe: Write, tmp_path: Path) -> None:
+    held = write_pairs(tmp_path / "held.jsonl", PAIRS[:5])
+    recipe = begun(write_recipe, tmp_path, data={"validation": "held.jsonl"})
+    write_pairs(held, PAIRS[1:6])
+    with pytest.raises(SpecError, match="was begun with other data"):
+        train(Recipe.load(recipe))
+    assert (tmp_path / "out" / "checkpoint-2").exists()
+    write_pairs(held, PAIRS[:5])
+    assert train(Recipe.load(recipe)).reports[-1]["step"] == 4
+
+
 def test_a_folder_with_other_things_or_of_another_process_is_left_alone(
     write_recipe: Write, tmp_path: Path
 ) -> None:
@@ -157,19 +150,3 @@ def test_refused_data_leaves_a_folder_that_can_be_tried_again(write_recipe: Writ
         train(Recipe.load(recipe))
     (tmp_path / "missing.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in PAIRS))
     assert train(Recipe.load(recipe)).folder == tmp_path / "out"
-
-
-def test_two_processes_make_the_loss_curve_of_one(write_recipe: Write, tmp_path: Path) -> None:
-    """Four rows a step: two slices of two in one process, or one of two in each of two."""
-    steps = {"max_steps": 6, "eval_steps": 3, "per_device_train_batch_size": 2, "logging_steps": 1}
-    recipe = write_recipe(training=steps)
-    train(Recipe.load(recipe, ["training.gradient_accumulation_steps=2", f"output={tmp_path / 'one'}"]))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "trainers"]
-    done = subprocess.run([sys.executable, *launch, recipe], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("operands:") == 1
-    one, two = read_metrics(tmp_path / "one"), read_metrics(tmp_path / "out")
-    assert [report["step"] for report in one] == [report["step"] for report in two]
-    for mine, theirs in zip(one, two, strict=True):
-        for name in ("loss", "eval_loss", "accuracy", "eval_accuracy", "margin", "chosen_log_prob"):
-            assert mine.get(name) == pytest.approx(theirs.get(name), abs=1e-4), (mine["step"], name)

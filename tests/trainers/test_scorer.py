@@ -71,7 +71,9 @@ def test_gradients_of_an_adapter_are_those_of_separate_texts(
     found = torch.autograd.grad((scorer(model, scorer.collate(ROWS)) * weights).sum(), trained)
     expected = torch.autograd.grad((separately(model, ROWS) * weights).sum(), trained)
     for mine, theirs in zip(found, expected, strict=True):
-        assert torch.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+        assert (
+            mine - theirs
+        ).norm() <= 1e-4 * theirs.norm()  # a small entry may be a difference of large ones
 
 
 def test_a_model_without_attention_runs_each_answer_by_itself(tiny_mamba: str) -> None:

@@ -153,12 +153,14 @@ def test_a_reward_model_guides(
     found = Engine(formula, device="cpu").generate(["Say hello to Ann."], max_new_tokens=3)
     assert len(found[0].token_ids) <= 3
     assert "kind: reward_model" in trained.operand
+    otherwise = Formula(str(formula), base=base, reward=RewardModel(reward.model, template="{text}"))
+    assert any("runs with '{text}'" in note for note in Engine(otherwise, device="cpu").notes)
     with pytest.raises(ValueError, match="declare it as a RewardModel"):
         LLM(str(tmp_path / "out"))
 
 
 def test_a_dropped_loss_of_no_number_stops_and_names_its_rows(write_recipe: Write) -> None:
-    from trainers.loop.trainer import TrainingError
+    from trainers import TrainingError
 
     recipe = write_recipe(
         training={"learning_rate": 1e30, "max_grad_norm": 1e30, "max_steps": 6}, data={"validation": None}

@@ -11,13 +11,9 @@ import torch
 from datasets import Dataset
 
 from arith.operands.prompts import render
-from arith.operands.quiet import quiet
 from arith.operands.tokenizers import load_tokenizer
-from tests.trainers.conftest import PAIRS
+from tests.trainers.conftest import PAIRS, made
 from trainers import Recipe
-from trainers.loop.arguments import training_arguments
-from trainers.loop.assembly import make_trainer
-from trainers.run import recipe_data
 
 pytest.importorskip("trl")
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -27,13 +23,6 @@ SETTINGS: dict[str, Any] = {
     "per_device_train_batch_size": len(PAIRS), "max_length": 256, "bf16": False, "use_cpu": True,
     "report_to": "none", "gradient_checkpointing": False,
 }  # fmt: skip
-
-
-def made(recipe: Recipe) -> Any:
-    tokenizer = load_tokenizer(recipe.operand)
-    arguments = training_arguments(recipe)
-    with quiet():
-        return make_trainer(recipe, arguments, recipe_data(recipe, tokenizer, 0), tokenizer, print)
 
 
 def change_adapter(model: Any) -> None:

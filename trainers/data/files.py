@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.json_lines import strict_json, text_lines
 
 PlacedRow = tuple[str, Mapping[str, object]]
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> Iterator[PlacedRow]:
     except (gzip.BadGzipFile, EOFError, zlib.error):
         raise SpecError(f"{path}: not a whole gzip file") from None
     except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: {reason_of(error)}") from None
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -25,11 +25,16 @@ def read_data(data: str | Path | Rows, objective: str | None = None) -> FitData:
     and `rejected` (preference). The first row's columns tell the objective, where it isn't given.
 
     Raises `SpecError` with the place of a row that lacks a column, and what `read_prompts` raises;
-    `OptionError` for an objective that there isn't, and for columns that fit two.
+    `OptionError` for an objective that there isn't, for columns that fit two, and for data that are no rows.
     """
     if objective is not None and objective not in OBJECTIVES:
         raise OptionError(f"there is no objective `{objective}`", f"there are: {', '.join(OBJECTIVES)}")
-    rows = read_prompts(Path(data)) if isinstance(data, str | Path) else _lines(data)
+    if isinstance(data, str | Path):
+        rows = read_prompts(Path(data))
+    elif isinstance(data, Mapping | bytes) or not isinstance(data, Iterable):
+        raise OptionError(f"the data are rows or the path of a file, not {type(data).__name__}")
+    else:
+        rows = _lines(data)
     chosen = _told_by(rows[0]) if objective is None else OBJECTIVES[objective]
     return FitData(chosen, [text for row in rows for text in _texts(row, chosen)])
 
@@ -37,7 +42,10 @@ def read_data(data: str | Path | Rows, objective: str | None = None) -> FitData:
 def _lines(rows: Rows) -> list[PromptLine]:
     lines = []
     for number, row in enumerate(rows, start=1):
-        place, prompt = f"row {number}", row.get("prompt")
+        place = f"row {number}"
+        if not isinstance(row, Mapping):
+            raise SpecError(f"{place}: must be a mapping of columns to values, not {row!r}")
+        prompt = row.get("prompt")
         if not isinstance(prompt, str | list):
             raise SpecError(f"{place}: needs `prompt`, text or a list of messages")
         lines.append(PromptLine(place, prompt, {name: row[name] for name in row if name != "prompt"}))

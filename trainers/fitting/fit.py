@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from arith.errors import OptionError
 from arith.runtime import Engine
 from arith.runtime.likelihood import Likelihood
 from grammar.errors import nearest
@@ -35,6 +36,11 @@ def fit(
     and what reading the data, loading the engine and scoring raise.
     """
     given = data if isinstance(data, FitData) else read_data(data, objective)
+    if not isinstance(engine, Engine | str | Path):
+        raise OptionError(
+            f"a fit takes an engine or the path of a specification, not {type(engine).__name__}",
+            "Engine(formula) makes an engine",
+        )
     loaded = engine if isinstance(engine, Engine) else Engine.load(engine)
     start = loaded.formula.parameter_values(params)
     fitted = chosen_names(tuple(start), names)
@@ -53,9 +59,13 @@ def fit(
 
 def chosen_names(parameters: Sequence[str], names: Sequence[str] | None) -> tuple[str, ...]:
     """The parameters to fit. Raises `FitError` for names that are none of the formula's, and where there are
-    none at all."""
+    none at all; `OptionError` for one text in the place of a list."""
     if not parameters:
         raise FitError("the formula has no parameters to fit", "write one into it: base + alpha*arm, say")
+    if isinstance(names, str):
+        raise OptionError(f"the names of parameters are a list of texts, not {names!r}", f"[{names!r}], say")
+    if names is not None and not names:
+        raise FitError("no parameter is to be fitted", f"the formula's parameters: {', '.join(parameters)}")
     for name in names or ():
         if name not in parameters:
             close = nearest(name, parameters)

@@ -1,6 +1,8 @@
 """The arguments of transformers' trainer, from a recipe."""
 
+import math
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import Any, get_args, get_type_hints
 
 import torch
@@ -31,6 +33,8 @@ OURS = {
     "logging_nan_inf_filter": "a loss that is no number ends the run",
     "batch_eval_metrics": "figures are means over all rows",
     "auto_find_batch_size": "the order of rows depends on it, and so on the memory at hand",
+    "eval_do_concat_batches": "figures are means over all rows",
+    "ignore_data_skip": "a run that goes on takes the rows that are left",
     "train_sampling_strategy": "batches hold rows of similar lengths already",
     "label_smoothing_factor": "the objective has `label_smoothing`",
     "load_best_model_at_end": "the manifest names one run to its end; stop earlier with `max_steps`",
@@ -141,10 +145,17 @@ def _check(recipe: Recipe) -> None:
             except ValidationError as invalid:
                 raise refusal(invalid, recipe.document, (), lambda _: (), around=("training", name)) from None
         _check_range(name, recipe.training[name], place)
+        if name == "deepspeed" and recipe.training[name] and find_spec("deepspeed") is None:
+            # transformers would keep the settings for the next model that is loaded in this process.
+            raise SpecError(
+                f"{place}: `training.deepspeed` needs the package deepspeed", "pip install deepspeed"
+            )
 
 
 def _check_range(name: str, value: Any, place: str) -> None:
     """Raises `SpecError` for a number that no run can have."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{place}: `training.{name}` must be finite (it is {value})")
     if name in _LEAST and value is not None and value < _LEAST[name]:
         raise SpecError(f"{place}: `training.{name}` must be at least {_LEAST[name]} (it is {value})")
     if name in ("seed", "data_seed") and value is not None and value >= 2**32:

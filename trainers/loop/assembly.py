@@ -8,6 +8,7 @@ from transformers import PrinterCallback, TrainingArguments
 from arith.errors import OperandError
 from trainers.data.load import Data
 from trainers.loop.arguments import precision
+from trainers.loop.errors import starting
 from trainers.loop.trainer import ObjectiveTrainer
 from trainers.models.trainable import load_trainable
 from trainers.output.progress import Say
@@ -30,7 +31,8 @@ def make_trainer(
 ) -> ObjectiveTrainer:
     """The trainer with its model loaded and its rows numbered; `say` hears what will be slower, and why.
 
-    Raises `OperandError` for a model that can't be loaded or trained.
+    Raises `OperandError` for a model that can't be loaded or trained, and `TrainingError` where the training
+    can't be set up as the recipe says.
     """
     rewards, divided = recipe.objective.rewards_texts, sharded(arguments)
     if rewards and divided and recipe.adapter is not None:
@@ -38,15 +40,16 @@ def make_trainer(
             "a reward model is saved with its adapter merged, which weights divided over processes can't be",
             "train it without `adapter`, or without DeepSpeed and FSDP",
         )
-    model = load_trainable(
-        recipe.operand,
-        recipe.adapter,
-        precision(recipe, arguments.device),
-        None if divided else arguments.device,
-        rewards=rewards,
-        attention=recipe.attention,
-        seed=arguments.seed,
-    )
+    with starting():
+        model = load_trainable(
+            recipe.operand,
+            recipe.adapter,
+            precision(recipe, arguments.device),
+            None if divided else arguments.device,
+            rewards=rewards,
+            attention=recipe.attention,
+            seed=arguments.seed,
+        )
     base: Any = model if recipe.adapter is None else model.get_base_model()
     train = _numbered(data.train, 0)
     validation = None if data.validation is None else _numbered(data.validation, len(train))
@@ -59,15 +62,16 @@ def make_trainer(
         scorer, slower = make_scorer(base, trial, longest, computing, rewards=rewards)
         if slower is not None:
             say(f"note: {slower}")
-    trainer = ObjectiveTrainer(
-        objective=recipe.objective,
-        scorer=scorer,
-        model=model,
-        args=arguments,
-        train_dataset=train,
-        eval_dataset=validation,
-        processing_class=tokenizer if recipe.adapter is None else None,
-    )
+    with starting():
+        trainer = ObjectiveTrainer(
+            objective=recipe.objective,
+            scorer=scorer,
+            model=model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=validation,
+            processing_class=tokenizer if recipe.adapter is None else None,
+        )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -88,3 +92,13 @@ def sharded(arguments: TrainingArguments) -> bool:
     """Whether the weights are divided over processes: by DeepSpeed, or by FSDP."""
     launched = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")
     return bool(arguments.deepspeed or arguments.fsdp or any(os.environ.get(n) == "true" for n in launched))
+
+
+def checkpoint_parts(arguments: TrainingArguments) -> tuple[str, ...]:
+    """The files that a checkpoint of these processes has beside its weights; none of divided weights, which
+    DeepSpeed and FSDP save each in its own way."""
+    if sharded(arguments):
+        return ()
+    ranks = range(arguments.world_size)
+    states = [f"rng_state_{rank}.pth" for rank in ranks] if len(ranks) > 1 else ["rng_state.pth"]
+    return ("optimizer.pt", "scheduler.pt", *states)

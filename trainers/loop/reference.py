@@ -9,8 +9,8 @@ from transformers import TrainerCallback
 
 from arith.whole_file import PARTIAL
 from trainers.loop.trainer import ObjectiveTrainer
+from trainers.output.folder import REFERENCE_NAME
 
-REFERENCE_NAME = "reference.safetensors"
 _KEY = "log_probs"
 
 

@@ -10,15 +10,15 @@ from transformers import TrainingArguments
 from arith.operands.llm import Weights
 from trainers.loop.arguments import precision
 from trainers.loop.assembly import sharded
-from trainers.loop.reference import REFERENCE_NAME
-from trainers.loop.trainer import ObjectiveTrainer, TrainingError
+from trainers.loop.errors import TrainingError
+from trainers.loop.trainer import ObjectiveTrainer
 from trainers.models.trainable import load_weights
+from trainers.output.checkpoints import has_weights
+from trainers.output.folder import REFERENCE_NAME
 from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-_WEIGHTS = ("adapter_model.safetensors", "model.safetensors", "model.safetensors.index.json")
 
 
 def save(
@@ -33,22 +33,20 @@ def save(
     reward model is whole, its adapter merged. Raises `TrainingError` for weights that are no numbers, and
     where nothing was written; the last checkpoint stays then.
     """
-    whole = not sharded(arguments)
-    if whole:
-        _refuse_non_finite(trainer.model)
-    if recipe.objective.rewards_texts and recipe.adapter is not None:
-        trainer.model = _merged(trainer.model, recipe)
-        trainer.processing_class = tokenizer
     model: Any = trainer.model
-    if recipe.adapter is None and whole:
+    if recipe.adapter is None and not sharded(arguments):
         model.to(precision(recipe, arguments.device).dtype)
+    trainer.check_weights()
+    if recipe.objective.rewards_texts and recipe.adapter is not None:
+        trainer.model = model = _merged(model, recipe)
+        trainer.processing_class = tokenizer
     model.config.use_cache = True
     if trainer.is_fsdp_enabled:  # each process would keep its own part
         trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
     trainer.save_model(str(recipe.output))
     if arguments.process_index:
         return
-    if not any((recipe.output / name).is_file() for name in _WEIGHTS):
+    if not has_weights(recipe.output):
         raise TrainingError(
             f"{recipe.output}: the weights couldn't be put together, and the last checkpoint is kept",
             "with DeepSpeed's third stage set stage3_gather_16bit_weights_on_model_save, and go on",
@@ -56,14 +54,6 @@ def save(
     # The recipe and the manifest say in words what the libraries' own files would.
     for name in ("training_args.bin", "README.md", REFERENCE_NAME):
         (recipe.output / name).unlink(missing_ok=True)
-
-
-def _refuse_non_finite(model: Any) -> None:
-    for name, weight in model.named_parameters():
-        if weight.requires_grad and not weight.isfinite().all():
-            raise TrainingError(
-                f"the weights {name} are no numbers behind the last step", "a lower learning_rate may help"
-            )
 
 
 def _merged(model: Any, recipe: Recipe) -> Any:

@@ -14,7 +14,9 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from arith.errors import ArithError
+from arith.runtime.backbones.memory import out_of_memory
 from trainers.loop.arguments import rows_a_step
+from trainers.loop.errors import TrainingError, cannot_start, no_memory
 from trainers.loop.figures import means, row_figures
 from trainers.objectives.objective import Objective, Scores
 from trainers.scoring.batches import PAD, Batch
@@ -25,10 +27,6 @@ _SHOWN_PLACES = 8
 _CALMER = (
     "a lower learning_rate, a smaller max_grad_norm or dtype float32 may help; the last checkpoint is whole"
 )
-
-
-class TrainingError(ArithError):
-    """Training can't go on: a loss, a gradient or a weight is no number, or nothing was saved."""
 
 
 class _Arrived(Exception):
@@ -57,13 +55,31 @@ class ObjectiveTrainer(Trainer):
         self._tokens = 0
         self._step_rows: list[int] = []
         self._began = self._seconds = 0.0
+        self._started = False
         self.add_callback(_Steps(self))
 
     def train_from(self, checkpoint: Path | None) -> None:
-        """Train, behind a checkpoint if there is one; one of the last step has nothing left to do."""
-        # Not even then may transformers take a step, as it would; but it loads and wraps the model as needed.
-        with suppress(_Arrived):
-            self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        """Train, behind a checkpoint if there is one; one of the last step has nothing left to do.
+
+        Raises `TrainingError` where a library refuses a setting, memory runs out, or a number is none.
+        """
+        try:
+            # Not even then may transformers take a step, as it would; but it loads and wraps the model as
+            # needed.
+            with suppress(_Arrived):
+                self.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        except ArithError:
+            raise
+        except Exception as error:
+            if not self._started:
+                raise cannot_start(error) from error
+            if out_of_memory(error):
+                raise no_memory(f"behind step {self.state.global_step}") from error
+            raise
+
+    def note_start(self) -> None:
+        """Notes that optimiser, schedule, checkpoint and whatever else the settings name are there."""
+        self._started = True
 
     # ---- the order of rows
 
@@ -98,6 +114,22 @@ class ObjectiveTrainer(Trainer):
             return
         if not get_total_norm(gradients).isfinite():
             raise self._no_number("a gradient", self._step_rows)
+
+    def check_weights(self) -> None:
+        """Raises `TrainingError` where a weight is no number, which an optimiser can make of gradients that
+        are numbers. Weights that are divided over processes are let be."""
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:
+            return
+        for name, weight in cast(Any, self.model).named_parameters():
+            if weight.requires_grad and not weight.isfinite().all():
+                raise TrainingError(
+                    f"the weights {name} are no numbers behind step {self.state.global_step}", _CALMER
+                )
+
+    def _save_checkpoint(self, *args: Any, **settings: Any) -> None:
+        """Not of weights that are no numbers: the checkpoint before, which would be removed, is better."""
+        self.check_weights()
+        super()._save_checkpoint(*args, **settings)
 
     def end_step(self) -> None:
         """Counts the time of a step."""
@@ -237,10 +269,14 @@ class ObjectiveTrainer(Trainer):
 
 
 class _Steps(TrainerCallback):
-    """Tells the trainer which epoch and which step begins, and when a step is about to change the weights."""
+    """Tells the trainer that training begins, which epoch and which step does, and when a step is about to
+    change the weights."""
 
     def __init__(self, trainer: ObjectiveTrainer):
         self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.note_start()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.begin_epoch(int((state.epoch or 0) + 1e-6))

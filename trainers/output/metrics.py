@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from arith.errors import SpecError
 from arith.whole_file import write_whole
 
 METRICS_NAME = "metrics.jsonl"
@@ -41,12 +42,23 @@ def told(step: int, logs: Mapping[str, Any]) -> Report | None:
 
 
 def read_metrics(folder: Path) -> list[Report]:
-    """The reports of a run so far; an unfinished last line is none."""
+    """The reports of a run so far; an unfinished last line is none. Raises `SpecError` for another line that
+    is none."""
     path = folder / METRICS_NAME
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    *lines, _ = path.read_bytes().split(b"\n")
+    return [_report(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _report(line: bytes, place: str) -> Report:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not isinstance(found.get("step"), int):
+        raise SpecError(f"{place}: not a report of a training run", "remove this line; the others are kept")
+    return found
 
 
 def _line(report: Report) -> str:

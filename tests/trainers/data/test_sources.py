@@ -165,6 +165,7 @@ def test_any_other_preference_of_alpaca_eval_is_an_error(preference: object) -> 
     ("row", "cause"),
     [
         ({"prompt": "p", "chosen": None, "rejected": "b"}, "`chosen` is null"),
+        ({"prompt": None, "chosen": "the dog", "rejected": "the cat"}, "`prompt` is null"),
         ({"prompt": "p", "chosen": "a", "rejected": float("nan")}, "`rejected` is null"),
         ({"chosen": [USER], "rejected": [USER, RED]}, "`chosen` doesn't end in a message of the assistant"),
         ({"chosen": [USER, BLUE], "rejected": []}, "`rejected` doesn't end in a message of the assistant"),

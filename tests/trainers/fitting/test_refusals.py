@@ -122,3 +122,27 @@ def test_answers_may_be_messages_of_the_assistant() -> None:
 def test_a_text_beyond_the_window_is_named_by_its_side(engine: Build) -> None:
     with pytest.raises(PromptError, match="row 1, rejected: the prompt has"):
         fit(engine("base + a*arm", a=0.1), [{"prompt": "a", "chosen": "b", "rejected": "c" * 600}])
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (TEXTS[0], "rows or the path of a file, not dict"),
+        (None, "rows or the path of a file, not NoneType"),
+        (b"rows", "rows or the path of a file, not bytes"),
+        (["the rain", "in spain"], "row 1: must be a mapping of columns to values, not 'the rain'"),
+    ],
+)
+def test_data_that_are_no_rows_are_refused(data: Any, words: str) -> None:
+    with pytest.raises((OptionError, SpecError), match=words):
+        read_data(data)
+
+
+def test_what_a_caller_of_fit_may_get_wrong_is_refused(engine: Build) -> None:
+    loaded = engine("base + a*arm", a=0)
+    for names, words in (("a", r"a list of texts, not 'a'"), ([], "no parameter is to be fitted")):
+        with pytest.raises((OptionError, FitError), match=words):
+            fit(loaded, TEXTS, names=names)
+    wrong: Any = loaded.formula
+    with pytest.raises(OptionError, match="takes an engine or the path of a specification, not Formula"):
+        fit(wrong, TEXTS)

@@ -34,6 +34,8 @@ def _pair(row: Row) -> Example:
     prompt = row.text_or_messages("prompt") if row.has("prompt") else None
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
+            if "prompt" in row.values:  # where messages say who speaks, the prompt is found all the same
+                raise SkippedRow("`prompt` is null")
             prompt, chosen, rejected = common_prompt(chosen, rejected)
         return Example(prompt, chosen, rejected, row.place)
     if isinstance(chosen, str) or isinstance(rejected, str):
