@@ -1,6 +1,7 @@
 """The engine: a formula with its models loaded, ready to write and to score."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from arith.runtime.sweeping.sweep import SweepResult, chosen_points, swept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from arith.spec import Spec
 
 
 class Engine:
@@ -58,6 +61,9 @@ class Engine:
         self.notes = self.runner.models.notes
         self.stats = self.runner.stats
         self.points: Sequence[Point] = ()
+        self._drafting = None if speculate is None else self.runner.drafting  # None follows from the formula
+        self._compile: Compile = compile
+        self._loaded: Spec | None = None
 
     @classmethod
     def load(cls, path: str | Path, *, max_rows: int | None = None, device: str | None = None) -> "Engine":
@@ -73,15 +79,24 @@ class Engine:
         options: Any = {"sampling": spec.sampling, "speculate": spec.drafting(), "compile": spec.compile}
         engine = cls(formula, max_rows=max_rows, device=device, **options)
         engine.points = points
+        engine._loaded = spec
         return engine
 
     def save(self, folder: str | Path) -> None:
-        """Writes the formula, its operands, parameter values and sampling to `spec.yaml` in the folder, and
-        nothing else. Raises `SpecError` for an operator of one's own that can't be named by an import
-        path."""
+        """Writes the engine's specification to `spec.yaml` in the folder, and nothing else: the one that it
+        was loaded from, or its formula, operands, parameter values, sampling, draft and `compile`.
+
+        Raises `SpecError` for an operator of one's own that can't be named by an import path, and for a
+        parameter that has one value in the formula and another in its draft.
+        """
         from arith.spec import Spec
 
-        Spec.of(self.formula, self.sampling).save(folder)
+        spec = self._loaded
+        if spec is None:
+            speculate = None if self._drafting is None else self._drafting.written
+            draft = None if self._drafting is None else self._drafting.formula
+            spec = Spec.of(self.formula, self.sampling, speculate, draft, self._compile)
+        replace(spec, sampling=self.sampling).save(folder)
 
     def _options(self, given: Mapping[str, Any]) -> Sampling:
         return Sampling.of({**self.sampling.model_dump(exclude_unset=True), **given})
@@ -206,8 +221,9 @@ class Engine:
 
         prompts: as for `generate`.
         sweep: names with the list of their values, or with an expression over other names: `{"h": [0, 0.5,
-            1], "s": "1 - h"}`; `points`, `random`, `sobol`, `simplex` and `formula` as in a specification.
-            When None the specification's own.
+            1], "s": "1 - h"}`; `points`, `random`, `sobol` and `simplex` as in a specification, and
+            `formula` of those that the engine's own holds (`arith.language.alternatives` makes such a
+            one). When None the specification's own.
         params: values of parameters that aren't swept, over those bound.
         places: what errors call the prompts.
         wanted: index of the prompt, index of the point and sample of the rows to run; None for all. Each is

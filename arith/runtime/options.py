@@ -217,6 +217,7 @@ _WORDS = {
     "string_type": "must be text",
     "string_too_short": "is empty",
     "too_short": "must have at least {min_length}",
+    "too_long": "must have at most {max_length}",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
 }

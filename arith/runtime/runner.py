@@ -15,7 +15,8 @@ from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import RowLogits, teacher_forced
 from arith.runtime.setup import ready
-from arith.runtime.speculation.drafting import drafting_of
+from arith.runtime.speculation.drafting import Drafting, drafting_of
+from arith.runtime.speculation.pace import Pace
 from arith.runtime.stats import EngineStats
 
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
@@ -39,6 +40,7 @@ class Runner:
         self.rows = RowMaker(formula, self.models.operands, readers, self.models.windows, vocabulary)
         self.max_rows = max_rows
         self.stats = EngineStats(self.models.plan, self.models.backbones)
+        self._paces: dict[tuple[str, int | None] | None, Pace] = {}
         self._busy = threading.Lock()
 
     def generation(
@@ -66,6 +68,7 @@ class Runner:
             rows,
             sampling,
             drafting=drafting,
+            pace=self._pace_of(drafting),
             stats=self.stats.speculation,
             rewinds=self.stats.rewinding,
             max_rows=self._rows_at_once(rows, sampling.max_new_tokens),
@@ -81,6 +84,11 @@ class Runner:
             most = self._rows_at_once(rows, longest)
             forced = teacher_forced(self.models.fusion, self.models.backbones, rows, behind, most)
             return [measure(row, logits) for row, logits in forced]
+
+    def _pace_of(self, drafting: Drafting | None) -> Pace:
+        """The pace of a draft, with what calls before have learnt."""
+        key = None if drafting is None else (str(drafting.formula), drafting.tokens)
+        return self._paces.setdefault(key, Pace(None if drafting is None else drafting.tokens))
 
     def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
         if self.max_rows is not None:

@@ -27,6 +27,7 @@ def ready(
     logits_processor: Any,
     stopping_criteria: Any,
     drafting: Drafting | None,
+    pace: Pace,
     stats: SpeculationStats,
     rewinds: RewindStats,
     max_rows: int,
@@ -55,7 +56,6 @@ def ready(
             draft = PromptLookup(first_operand)
         else:
             draft = FormulaDraft(models.fusion_of(drafting.formula), choice)
-    pace = Pace(None if drafting is None else drafting.tokens)
     return Generation(
         models.fusion,
         Lanes(models.backbones, models.exits),

@@ -229,6 +229,7 @@ def pace_of(
     for number in range(rounds):
         drafts: list[list[int]] = [[] for _ in range(rows)]
         started = clock
+        pace.begin(rows)
         for _ in range(pace.most):
             worth = pace.worth_drafting(drafts)
             if not any(worth):
@@ -282,9 +283,26 @@ def test_tokens_of_a_grade_that_is_seldom_right_are_not_checked() -> None:
     assert told > 1.1 * mixed
 
 
+def test_what_a_call_has_learnt_holds_for_the_next(tiny_llama: str, tiny_llama_other: str) -> None:
+    """A new pace drafts four tokens in its first round; one that has learnt that none is right, none."""
+    options: dict[str, Any] = {"max_new_tokens": 6, "seed": 5, "num_return_sequences": 2}
+    wrong = {"draft": "-8*base"}
+    engine = engine_of("base + 0*arm", tiny_llama, tiny_llama_other)
+    engine.generate(PROMPTS, speculate=wrong, **options)
+    first = engine.stats.drafted
+    for _ in range(12):
+        engine.stats.reset()
+        engine.generate(PROMPTS, speculate=wrong, **options)
+    assert engine.stats.speculation.off and engine.stats.drafted < first / 2
+    engine.stats.reset()
+    engine.generate(PROMPTS, speculate={"draft": "-7*base"}, **options)
+    assert engine.stats.drafted == first, "another draft has a pace of its own"
+
+
 def test_a_number_of_tokens_that_is_given_is_kept_to() -> None:
     pace = Pace(7)
     for _ in range(20):
+        pace.begin(2)
         assert pace.most == 7 and pace.worth_drafting([[0], []]) == [True, True]
         assert pace.worth_checking([0] * 7) == 7
         pace.note([[0] * 7], [0], positions=8, checking=8.0, seconds=9.0)

@@ -68,7 +68,7 @@ def chosen_base(formula: Formula, base: str | None) -> str:
     if base is None:
         return known[0]
     if base not in known:
-        close = nearest(base, known)
+        close = nearest(str(base), known)
         hint = f"did you mean `{close}`?" if close else f"its operands: {', '.join(known)}"
         raise OptionError(f"base: the formula has no operand `{base}`", hint)
     return base
@@ -133,4 +133,4 @@ def _candidates(place: Place, texts: Mapping[int, TokenText]) -> Iterator[Candid
 def _keys(operand: LLM) -> dict[str, str]:
     """The keys of an operand that were given."""
     given = {field.name: (getattr(operand, field.name), field.default) for field in fields(operand)}
-    return {name: str(value) for name, (value, default) in given.items() if value != default}
+    return {name: str(value) for name, (value, default) in given.items() if value not in (None, default)}

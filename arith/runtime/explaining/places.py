@@ -107,9 +107,9 @@ def _log_normalizers(contributions: Iterable[Tensor], log_probs: Tensor) -> list
 def divergence(log_probs: Tensor, others: Tensor) -> Tensor:
     """KL(softmax(log_probs)‖softmax(others)) of normalised log-probabilities `[rows, vocab]`: `[rows]` in
     nats, inf where the others lack a token."""
-    inside = ~log_probs.isneginf()
-    ratios = torch.where(inside, log_probs - others, 0.0)
-    return (log_probs.exp() * ratios).sum(-1).clamp(min=0.0)  # rounding may leave a little less than 0
+    probs = log_probs.exp()
+    ratios = torch.where(probs > 0, log_probs - others, 0.0)  # what rounds to 0 adds nothing, not 0 * inf
+    return (probs * ratios).sum(-1).clamp(min=0.0)  # rounding may leave a little less than 0
 
 
 def entropy(log_probs: Tensor) -> Tensor:

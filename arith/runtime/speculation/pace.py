@@ -15,7 +15,8 @@ MEMORY = 0.9  # of the rounds before, in what a token takes
 class Pace:
     """How far rows draft. What they get is the same whatever it is, so it may follow the clock: a token is
     worth the time that a token takes at present, and it pays to check a drafted one if the chance that it is
-    kept, times that, is more than what a position more takes to check."""
+    kept, times that, is more than what a position more takes to check. What was learnt in one call holds for
+    the next."""
 
     def __init__(self, tokens: int | None):
         self.off = False  # whether nothing that could be drafted was worth it, the last time something could
@@ -23,9 +24,13 @@ class Pace:
         self._acceptance = Acceptance()
         self._cost = CheckCost()
         self._drafting = 0.0  # seconds of a step of drafting
-        self._seconds = self._tokens = 0.0
-        self._rounds = 0
+        self._seconds = self._tokens = 0.0  # of a round, and a row's in it
+        self._rows = self._rounds = 0
         self._offered = self._taken = False
+
+    def begin(self, rows: int) -> None:
+        """A round of so many rows."""
+        self._rows = rows
 
     @property
     def most(self) -> int:
@@ -83,7 +88,7 @@ class Pace:
             self._acceptance.note(grades, count)
         self._cost.note(positions, checking)
         self._seconds = MEMORY * self._seconds + seconds
-        self._tokens = MEMORY * self._tokens + sum(count + 1 for count in kept)
+        self._tokens = MEMORY * self._tokens + 1 + sum(kept) / len(kept)
         if self._offered and self._fixed is None and self._trial is None:
             self.off = not self._taken
         self._offered = self._taken = False
@@ -91,7 +96,7 @@ class Pace:
 
     def _gain(self, chance: float) -> float:
         """Seconds that are won, on average, by checking a token that is kept with this chance."""
-        return chance * self._seconds / self._tokens - (self._cost.of_a_position or 0.0)
+        return chance * self._seconds / (self._tokens * self._rows) - (self._cost.of_a_position or 0.0)
 
     @property
     def _trial(self) -> int | None:

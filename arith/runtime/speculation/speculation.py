@@ -57,6 +57,7 @@ class Speculation:
         self._started = time.perf_counter()
         proposals = [Proposal() for _ in rows]
         if self.draft is not None:
+            self.pace.begin(len(rows))
             proposals = self.draft.propose(rows, room, lanes, self.pace)
         self._drafted = time.perf_counter()
         return proposals

@@ -23,12 +23,16 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 Range = Annotated[tuple[float, float], Field(strict=False)]
 AXIS_OR_LINK = ("axis", "link")
+MOST_POINTS = 100_000  # of a sweep: more are a slip of the pen, and would take all memory before they are run
 
 
 def _distinct(listed: list[Any]) -> list[Any]:
-    for number, one in enumerate(listed):
-        if one in listed[:number]:
-            raise PydanticCustomError("twice", "holds {one} twice", {"one": one})
+    seen = set()
+    for one in listed:
+        if (content := tuple(sorted(one.items())) if isinstance(one, dict) else one) in seen:
+            shown = ", ".join(f"{name}={value:g}" for name, value in content) if one is not content else one
+            raise PydanticCustomError("twice", "holds {one} twice", {"one": shown})
+        seen.add(content)
     return listed
 
 
@@ -58,12 +62,19 @@ def _alike(points: list[dict[str, float]] | None) -> list[dict[str, float]] | No
     return None if points is None else _distinct(points)
 
 
+def _listed(values: object) -> object:
+    """As a list: a tuple, a range, or what can tell its values as one (an array, a tensor)."""
+    if isinstance(values, tuple | range):
+        return list(values)
+    return values.tolist() if hasattr(values, "tolist") else values
+
+
 class Drawn(BaseModel):
     """Points drawn from a box: `count` of them, each name within its `[lowest, highest]`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    count: Annotated[int, Field(ge=1, le=100_000, description="how many points")]
+    count: Annotated[int, Field(ge=1, le=MOST_POINTS, description="how many points")]
     ranges: Annotated[
         dict[Name, Range],
         Field(min_length=1, description="the lowest and the highest value of each name"),
@@ -137,15 +148,18 @@ class SweepKeys(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> "SweepKeys":
-        """The keys of a sweep given in Python. Raises `OptionError` that names the key at fault."""
+        """The keys of a sweep given in Python, where an axis may also be a tuple, a range, an array or a
+        tensor. Raises `OptionError` that names the key at fault."""
+        if not isinstance(given, Mapping):
+            raise OptionError(f"sweep: it has to be a mapping of names to values, not {given!r}")
         try:
-            return cls.model_validate(dict(given))
+            return cls.model_validate({name: _listed(value) for name, value in given.items()})
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"] if part not in (*AXIS_OR_LINK, "[key]"))
             value = first["input"]
-            shown = "" if value and isinstance(value, dict | list) else f" (it is {value!r})"
+            shown = "" if isinstance(value, dict | list) and value else f" (it is {value!r})"
             words = "is missing" if first["type"] == "missing" else f"{in_words(first)}{shown}"
-            if first["type"] == "string_pattern_mismatch":
+            if first["type"] in ("string_pattern_mismatch", "invalid_key"):
                 words = "is no name: it has to be letters, digits and underscores, no digit first"
             raise OptionError(f"sweep: `{key}` {words}") from None

@@ -4,14 +4,16 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import combinations, pairwise, product
+from math import comb, prod
 
 import torch
 
 from arith.errors import OptionError
 from arith.language import Formula
-from arith.language.alternatives import picked
+from arith.language.alternatives import alternatives, picked
 from arith.language.scalar import Scalar
-from arith.runtime.sweeping.keys import Drawn, Simplex, SweepKeys
+from arith.point_text import exact_text
+from arith.runtime.sweeping.keys import MOST_POINTS, Drawn, Simplex, SweepKeys
 from grammar.errors import FormulaError, nearest
 
 FORMULA = "formula"
@@ -28,7 +30,7 @@ class Point:
     params: Mapping[str, float]
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={_written(value)}" for name, value in self.values.items())
+        return exact_text(self.values)
 
 
 def points_of(sweep: SweepKeys, formula: Formula, params: Mapping[str, float]) -> list[Point]:
@@ -37,20 +39,9 @@ def points_of(sweep: SweepKeys, formula: Formula, params: Mapping[str, float]) -
     Where `sweep.formula` names several formulas, `formula` holds them as `alternatives`. A name that the
     formula of a point doesn't use is no part of that point, and of points that are equal then one is run.
     Raises `OptionError` for a name that is swept twice, that no formula uses, or that is linked in a circle,
-    and for a linked value that can't be computed, with the point.
+    for a linked value that can't be computed, with the point, and for more than `MOST_POINTS` points.
     """
-    factors = _factors(sweep)
-    if not factors and sweep.formula is None:
-        raise OptionError(
-            "sweep: there is nothing to run through", "it names values, as in `alpha: [0, 0.5, 1]`"
-        )
-    names = [name for factor in factors for name in factor[0]]
-    for number, name in enumerate(names):
-        if name in names[:number] or name in sweep.links:
-            raise OptionError(f"sweep: `{name}` is swept twice")
-    links = _in_order(sweep.links)
-    uses = _uses(sweep, formula)
-    _refuse_unused(names, links, uses)
+    factors, links, uses = _checked(sweep, formula)
     bound = {name: value for name, value in formula.bindings.items() if isinstance(value, float)}
     found: dict[tuple[tuple[str, float | str], ...], Point] = {}
     for variant, used in uses.items():
@@ -67,10 +58,21 @@ def points_of(sweep: SweepKeys, formula: Formula, params: Mapping[str, float]) -
     return list(found.values())
 
 
+def check_sweep(sweep: SweepKeys, formula: Formula) -> None:
+    """Raises what `points_of` raises whatever the values of parameters that aren't swept."""
+    _checked(sweep, formula)
+
+
+def names_beside(sweep: SweepKeys, formula: Formula) -> list[str]:
+    """The parameters that aren't swept, and what else links follow from."""
+    followed = {name for link in _in_order(sweep.links).values() for name in link.names}
+    decided = {*sweep.names, *picked(sweep.formula or (), "")}
+    return [name for name in dict.fromkeys((*formula.parameters, *followed)) if name not in decided]
+
+
 def refuse_unknown(given: Iterable[str], sweep: SweepKeys, formula: Formula) -> None:
     """Raises `OptionError` for a name that is given a value, and that is swept or that nothing uses."""
-    followed = {name for link in _in_order(sweep.links).values() for name in link.names}
-    known = [name for name in dict.fromkeys((*formula.parameters, *followed)) if name not in sweep.names]
+    known = names_beside(sweep, formula)
     for name in given:
         if name in sweep.names:
             raise OptionError(f"`{name}` is swept: its value can't be given")
@@ -79,6 +81,49 @@ def refuse_unknown(given: Iterable[str], sweep: SweepKeys, formula: Formula) -> 
             listed = ", ".join(f"`{one}`" for one in known) or "none"
             hint = f"did you mean `{close}`?" if close else f"parameters that aren't swept: {listed}"
             raise OptionError(f"the sweep has no parameter `{name}`", hint)
+
+
+def _checked(
+    sweep: SweepKeys, formula: Formula
+) -> tuple[list[Sequence[Values]], dict[str, Scalar], dict[str | None, frozenset[str]]]:
+    """What is combined, what follows from it, and what each formula uses; see `points_of`."""
+    _refuse_too_many(sweep)
+    _refuse_other_formulas(sweep, formula)
+    factors = _factors(sweep)
+    if not factors and sweep.formula is None:
+        raise OptionError(
+            "sweep: there is nothing to run through", "it names values, as in `alpha: [0, 0.5, 1]`"
+        )
+    names = [name for factor in factors for name in factor[0]]
+    for number, name in enumerate(names):
+        if name in names[:number] or name in sweep.links:
+            raise OptionError(f"sweep: `{name}` is swept twice")
+    links = _in_order(sweep.links)
+    uses = _uses(sweep, formula)
+    _refuse_unused(names, links, uses)
+    return factors, links, uses
+
+
+def _refuse_too_many(sweep: SweepKeys) -> None:
+    counts = [len(values) for values in sweep.axes.values()]
+    counts += [len(several) for several in (sweep.points, sweep.formula) if several is not None]
+    counts += [drawn.count for drawn in (sweep.random, sweep.sobol) if drawn is not None]
+    if sweep.simplex is not None:
+        between = len(sweep.simplex.names) - 1
+        counts.append(comb(sweep.simplex.steps + between, between))
+    if prod(counts) > MOST_POINTS:
+        hint = "take fewer values, or `random` or `sobol` points in the place of a grid"
+        raise OptionError(f"sweep: it has more than {MOST_POINTS:,} points", hint)
+
+
+def _refuse_other_formulas(sweep: SweepKeys, formula: Formula) -> None:
+    """Points say by parameters which formula they are of: a formula without these would be run at all."""
+    if sweep.formula is None:
+        return
+    held = alternatives(sweep.formula)
+    if str(held) != str(formula) or held.bound_operands() != formula.bound_operands():
+        hint = "make the engine of `alternatives` of them: `arith.language.alternatives`"
+        raise OptionError("sweep: the engine's formula doesn't hold the formulas that are compared", hint)
 
 
 def _factors(sweep: SweepKeys) -> list[Sequence[Values]]:
@@ -176,10 +221,6 @@ def _linked(swept: Values, links: Mapping[str, Scalar], fixed: Mapping[str, floa
         try:
             values[name] = link.value({**fixed, **values})
         except FormulaError as error:
-            where = ", ".join(f"{one}={_written(value)}" for one, value in swept.items())
-            raise OptionError(f"sweep: {name}, at {where or 'its only point'}: {error}") from None
+            where = exact_text(swept) or "its only point"
+            raise OptionError(f"sweep: {name}, at {where}: {error}") from None
     return values
-
-
-def _written(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:g}"

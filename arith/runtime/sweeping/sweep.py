@@ -29,6 +29,8 @@ def chosen_points(
 
     Raises `OptionError` where there is none, and what `points_of` and `refuse_unknown` raise.
     """
+    if params is not None and not isinstance(params, Mapping):
+        raise OptionError(f"params: all points have the same, in one dict, and not {params!r}")
     if sweep is not None:
         keys = SweepKeys.of(sweep)
         refuse_unknown(params or (), keys, engine.formula)
