@@ -11,7 +11,7 @@ from typing import IO, Self
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from arith.errors import OptionError, SpecError
+from arith.errors import OptionError, SpecError, reason_of
 
 Row = Mapping[str, object]
 KEY = ("prompt", "fields", "completion", "params", "occurrence", "sample")
@@ -38,7 +38,7 @@ class RowFormat:
     required: str = "prompt"
     run: str = "run"
     key: Callable[[Row], str] = row_key
-    other: str = "the row comes from another formula, other operands or other options"
+    other: str = "the row comes from another formula, other operands or weights or other options"
     fix: str = "--overwrite starts anew; or name another file"
 
 
@@ -165,7 +165,7 @@ class ResultsFile:
         return SpecError(f"{self.path}: the file exists already", hint)
 
     def _failed(self, what: str, error: OSError) -> SpecError:
-        return SpecError(f"{self.path}: can't be {what}: {(error.strerror or str(error)).lower()}")
+        return SpecError(f"{self.path}: can't be {what}: {reason_of(error)}")
 
 
 def finite_or_none(value: float) -> float | None:
@@ -197,7 +197,7 @@ def _locked(path: Path) -> BaseFileLock | None:
         hint = "wait until it is done, or name another file"
         raise SpecError(f"{path}: another process is writing to it", hint) from None
     except OSError as error:
-        raise SpecError(f"{path}: can't be written there: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: can't be written there: {reason_of(error)}") from None
     return lock
 
 

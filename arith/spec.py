@@ -1,7 +1,8 @@
 """The YAML document: a formula, its operands, parameter values and generation options."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from arith.runtime.options import PROMPT_LOOKUP, Compile, Sampling, Speculate
 from arith.runtime.sweeping.keys import SweepKeys
 from arith.spec_file import SpecFile, spec_in
 from arith.spec_operand import declared_operand, operand_keys
-from arith.spec_operators import import_operators, operator_paths
+from arith.spec_operators import import_operators, operator_folders, operator_paths
 from arith.yaml_document import YamlDocument, read_yaml, write_yaml
 from grammar.errors import FormulaError, nearest
 from grammar.parse import parse
@@ -48,7 +49,7 @@ class Spec:
         for section, names in (("operands", file.operands), ("params", file.params)):
             for name in names:
                 _check_name(document, file, section, name)
-        import_operators(document, file.operators)
+        import_operators(document, file.operators, file.operator_folders)
         operands = {name: declared_operand(document, file, name) for name in file.operands}
         compared = (file.sweep and file.sweep.formula) or {}
         text = next(iter(compared.values()), None) if file.formula is None else file.formula
@@ -56,21 +57,44 @@ class Spec:
             raise SpecError(f"{document.place(())}: the key `formula` is missing")
         options = (file.params, file.sampling, file.speculate, file.compile, file.sweep)
         spec = cls(document.source, text, operands, *options)
-        for key, check in (("formula", spec.formula), ("speculate", spec.drafting), ("sweep", spec.swept)):
+        checks: list[tuple[tuple[str, ...], Callable[[], object]]] = [
+            (("formula",), spec.formula),
+            (("speculate",), spec.drafting),
+            *((("sweep", "formula", name), partial(spec._bound, one)) for name, one in compared.items()),
+            (("sweep",), spec.check_sweep),
+        ]
+        for key, check in checks:
             try:
                 check()
             except FormulaError as error:
-                raise SpecError(f"{document.place((key,))}: {key}: {error}") from None
+                raise SpecError(f"{document.place(key)}: {'.'.join(key)}: {error}") from None
             except OptionError as error:  # of a sweep, and says so
-                raise SpecError(f"{document.place((key,))}: {error.message}", error.hint) from None
+                raise SpecError(f"{document.place(key)}: {error.message}", error.hint) from None
         return spec
 
     @classmethod
-    def of(cls, formula: "Formula", sampling: Sampling) -> "Spec":
-        """The specification of a formula as it is bound."""
-        bound = formula.bound_operands()
-        params = {name: value for name, value in formula.bindings.items() if name in formula.parameters}
-        return cls(SPEC_NAME, str(formula), bound, params, sampling)
+    def of(
+        cls,
+        formula: "Formula",
+        sampling: Sampling,
+        speculate: Speculate | None = None,
+        draft: "Formula | None" = None,
+        compile: Compile = "auto",
+    ) -> "Spec":
+        """The specification of a formula as it is bound; `draft` is the one that `speculate` has as text.
+
+        Raises `SpecError` for a parameter that has one value in the formula and another in its draft.
+        """
+        operands: dict[str, Operand] = {}
+        params: dict[str, float] = {}
+        for one in (formula,) if draft is None else (formula, draft):
+            operands |= one.bound_operands()
+            for name in (name for name in one.parameters if name in one.bindings):
+                if params.setdefault(name, one.bindings[name]) != one.bindings[name]:
+                    both = f"{params[name]:g} in the formula and {one.bindings[name]:g} in its draft"
+                    hint = "a specification has one value of each: give one of them another name"
+                    raise SpecError(f"speculate: `{name}` is {both}", hint)
+        return cls(SPEC_NAME, str(formula), operands, params, sampling, speculate, compile)
 
     def save(self, folder: str | Path) -> None:
         """Writes `spec.yaml` into the folder, which is made if it isn't there. Raises as `dump` does."""
@@ -99,18 +123,50 @@ class Spec:
     def swept(self) -> tuple["Formula", list["Point"]]:
         """What a sweep runs, and at which points: none where there is no `sweep`.
 
-        Raises `FormulaError` and `OptionError` for a sweep that can't be run.
+        Raises `FormulaError` and `OptionError` for a sweep that can't be run, or needs a value that isn't
+        there.
         """
         if self.sweep is None:
             return self.formula(), []
-        from arith.language.alternatives import alternatives
         from arith.runtime.sweeping.points import points_of
 
-        formula, sweep = self.formula(), self.sweep
-        if sweep.formula is not None:
-            formulas = {name: self._bound(text) for name, text in sweep.formula.items()}
-            formula, sweep = alternatives(formulas), sweep.model_copy(update={"formula": formulas})
+        formula, sweep = self._joint(self.sweep)
         return formula, points_of(sweep, formula, self.params)
+
+    @property
+    def joint_formula(self) -> "Formula":
+        """The formula that holds all that are swept."""
+        return self.formula() if self.sweep is None else self._joint(self.sweep)[0]
+
+    def check_sweep(self) -> None:
+        """Raises `FormulaError` and `OptionError` for a sweep that can't be run, whatever values the names
+        will have that have none yet."""
+        if self.sweep is None:
+            return
+        from arith.runtime.sweeping.points import check_sweep
+
+        formula, sweep = self._joint(self.sweep)
+        check_sweep(sweep, formula)
+        if not self.lacking:
+            self.swept()
+
+    @property
+    def lacking(self) -> list[str]:
+        """The names that a sweep needs a value of, and that have none."""
+        if self.sweep is None:
+            return []
+        from arith.runtime.sweeping.points import names_beside
+
+        return [name for name in names_beside(self.sweep, self.joint_formula) if name not in self.params]
+
+    def _joint(self, sweep: SweepKeys) -> tuple["Formula", SweepKeys]:
+        """The formula that holds all that are swept, and the sweep over them."""
+        from arith.language.alternatives import alternatives
+
+        if sweep.formula is None:
+            return self.formula(), sweep
+        formulas = {name: self._bound(text) for name, text in sweep.formula.items()}
+        return alternatives(formulas), sweep.model_copy(update={"formula": formulas})
 
     def _bound(self, text: str) -> "Formula":
         from arith.language import Formula
@@ -133,7 +189,7 @@ class Spec:
         """The operands and parameters that are declared, but not used by the formula (and so not loaded)."""
         from arith.language.names import collect
 
-        formulas = [self.formula(), self.swept()[0]]
+        formulas = [self.formula(), self.joint_formula]
         if self.speculate is not None and self.speculate.draft not in (None, PROMPT_LOOKUP):
             formulas.append(self._bound(self.speculate.draft))
         used = {name for formula in formulas for name in (*formula.operands, *formula.parameters)}
@@ -164,6 +220,8 @@ class Spec:
             content["params"] = dict(self.params)
         if paths := operator_paths(tuple(used)):
             content["operators"] = paths
+            if folders := operator_folders(paths):
+                content["operator_folders"] = folders
         if options := self.sampling.model_dump(mode="json", exclude_defaults=True):
             content["sampling"] = options
         if self.sweep is not None:

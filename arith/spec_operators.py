@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +11,9 @@ from arith.errors import SpecError
 from arith.yaml_document import YamlDocument
 
 
-def import_operators(document: YamlDocument, paths: Sequence[str]) -> None:
-    """Imports the functions, which registers them; modules are also looked for beside the file.
+def import_operators(document: YamlDocument, paths: Sequence[str], folders: Sequence[str]) -> None:
+    """Imports the functions, which registers them; modules are also looked for beside the file, and in the
+    folders, which are seen from there.
 
     Raises `SpecError` for a module or function that isn't there, and for a function that is no operator.
     """
@@ -20,7 +22,8 @@ def import_operators(document: YamlDocument, paths: Sequence[str]) -> None:
     for number, path in enumerate(paths):
         module_name, _, name = path.partition(":")
         place = document.place(("operators", number))
-        with modules_beside(Path(document.source).parent):
+        beside = Path(document.source).parent
+        with modules_beside(beside, *(beside / Path(folder).expanduser() for folder in folders)):
             try:
                 module = importlib.import_module(module_name)
             except ImportError as error:
@@ -54,11 +57,25 @@ def operator_paths(used: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
+def operator_folders(paths: Sequence[str]) -> list[str]:
+    """The folders that the modules of these operators were imported from, those of installed ones aside."""
+    installed = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
+    found = []
+    for path in paths:
+        file = sys.modules[path.partition(":")[0].partition(".")[0]].__file__
+        if file is not None:
+            folder = Path(file).resolve().parent
+            found.append(folder.parent if Path(file).stem == "__init__" else folder)
+    return [str(folder) for folder in dict.fromkeys(found) if folder not in installed]
+
+
 @contextmanager
-def modules_beside(folder: Path) -> Iterator[None]:
-    """Within it, modules of the folder can be imported, those on Python's own path first."""
-    sys.path.append(str(folder.resolve()))
+def modules_beside(*folders: Path) -> Iterator[None]:
+    """Within it, modules of the folders can be imported, those on Python's own path first."""
+    added = [str(folder.resolve()) for folder in folders]
+    sys.path += added
     try:
         yield
     finally:
-        sys.path.remove(str(folder.resolve()))
+        for folder in added:
+            sys.path.remove(folder)

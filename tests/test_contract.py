@@ -40,14 +40,16 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.spec_operators": {"grammar", "arith.errors", "arith.language", "arith.yaml_document"},
     "arith.local_path": set(),
-    "arith.whole_file": set(),
+    "arith.point_text": set(),
+    "arith.whole_file": {"grammar", "arith.errors"},
     "arith.json_lines": {"arith.characters", "arith.errors"},
     "arith.prompts_file": {"grammar", "arith.errors", "arith.json_lines"},
     "arith.params_file": {"grammar", "arith.errors", "arith.whole_file", "arith.yaml_document"},
     "arith.results_file": {"grammar", "arith.errors"},
     # Points of a sweep are made of a formula and parameters alone: a specification has them too.
     "arith.runtime.sweeping.points": {
-        "torch", "grammar", "arith.errors", "arith.language", "arith.runtime.sweeping.keys",
+        "torch", "grammar", "arith.errors", "arith.language", "arith.point_text",
+        "arith.runtime.sweeping.keys",
     },
     "arith.runtime": {
         "torch", "transformers", "peft", "grammar", "arith.characters", "arith.errors", "arith.language",
@@ -56,9 +58,9 @@ STAGES: dict[str, set[str]] = {
     },
     "arith.study": {
         "torch", "transformers", "peft", "grammar", "arith", "arith.errors", "arith.json_lines",
-        "arith.language", "arith.local_path", "arith.operands", "arith.prompts_file", "arith.results_file",
-        "arith.runtime", "arith.runtime.options", "arith.runtime.sweeping.points", "arith.spec",
-        "arith.spec_file", "arith.spec_operators", "arith.validation", "arith.whole_file",
+        "arith.language", "arith.local_path", "arith.operands", "arith.point_text", "arith.prompts_file",
+        "arith.results_file", "arith.runtime", "arith.runtime.options", "arith.runtime.sweeping.points",
+        "arith.spec", "arith.spec_file", "arith.spec_operators", "arith.validation", "arith.whole_file",
         "arith.yaml_document",
     },
     "arith.cli": {

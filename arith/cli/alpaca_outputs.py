@@ -11,7 +11,7 @@ from arith.cli.output import refuse_input
 from arith.cli.points import point_of
 from arith.errors import SpecError
 from arith.results_file import check_writable
-from arith.whole_file import write_whole
+from arith.whole_file import write_output
 
 
 @ends_well
@@ -30,16 +30,18 @@ def alpaca_outputs(
     from arith.study.judging.matching import at_point
     from arith.study.results import read_results, results_path
 
-    rows = at_point(read_results(results), point_of("--point", point), results)
+    everything = read_results(results)
+    rows = at_point(everything, point_of("--point", point), results)
     refuse_input(out, (results_path(results),))
     check_writable(out)
     if out.exists() and not overwrite:
         raise SpecError(f"{out}: the file exists already", "--overwrite replaces it")
     outputs = model_outputs(rows, generator)
-    try:
-        write_whole(out, json.dumps(outputs, ensure_ascii=False, indent=2) + "\n")
-    except OSError as error:
-        raise SpecError(f"{out}: can't be written: {(error.strerror or str(error)).lower()}") from None
+    write_output(out, json.dumps(outputs, ensure_ascii=False, indent=2) + "\n")
     left_out = len(rows) - len(outputs)
     also = f"; {left_out} further answers to the same instructions are left out" if left_out else ""
     say(f"{len(outputs)} answers in {out}{also}")
+    if lacking := len({row.prompt_key for row in everything}) - len(outputs):
+        say(f"{lacking} prompts of {results} have no answer at this point: the sweep isn't complete")
+    if later := len(outputs) - sum(row.sample == row.occurrence == 0 for row in rows):
+        say(f"{later} answers are later samples: the first ones aren't there")

@@ -1,5 +1,6 @@
 """`arith check`: what a specification means and what it will take, before any weights are loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,16 +34,20 @@ def check(
     from arith.operands.manifest import contradictions
 
     document = with_models(Spec.load(spec), model)
-    points = document.swept()[1]
-    run = joint(document) if points else document
+    run = document if document.sweep is None else joint(document)
     formula = run.formula()
-    given = {} if params_file is None else read_params(params_file, formula.parameters)
+    given = {} if params_file is None else read_params(params_file, (*formula.parameters, *document.lacking))
+    document = replace(document, params={**document.params, **given})
+    points = [] if document.lacking else document.swept()[1]
     plan = plan_of(run, device)
     refuse_what_models_lack(formula, plan)
     put(f"{formula}\n\n{formula.program}\n\n{plan}")
-    swept = dict.fromkeys(name for point in points for name in point.values)
+    swept = list(dict.fromkeys(name for point in points for name in point.values))
     if points:
         put(f"sweep: {len(points)} point{'' if len(points) == 1 else 's'} of {', '.join(swept)}")
+    elif document.sweep is not None:
+        swept = sorted(document.sweep.names)
+        put(f"sweep: points of {', '.join(swept)}, once there are values of {', '.join(document.lacking)}")
     values = {name: formula.bindings.get(name) for name in formula.parameters} | given
     for name, value in values.items():
         if name not in swept and len({point.params[name] for point in points}) < 2:
@@ -51,6 +56,9 @@ def check(
         for name, operand in backbone.lanes:
             for note in contradictions(name, operand):
                 put(note)
+    for guide in plan.guides:
+        for note in (note for name in guide.names for note in contradictions(name, formula.bindings[name])):
+            put(note)
     for name in document.unused:
         put(f"not used by the formula: {name}")
 

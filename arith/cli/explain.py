@@ -1,23 +1,22 @@
 """`arith explain`: what each operand said of every token of a text, and what it added to the formula."""
 
 import json
-import sys
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from arith.characters import stray_surrogate
 from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import MODEL, PARAM, PARAMS, params_of, sampling_flags, sampling_of, with_models
 from arith.cli.loading import load
-from arith.cli.output import refuse_input
+from arith.cli.output import console, refuse_input
 from arith.errors import OptionError, SpecError
 from arith.prompts_file import PromptLine
 from arith.results_file import check_writable
 from arith.spec import Spec
-from arith.whole_file import write_whole
+from arith.whole_file import write_output
 
 if TYPE_CHECKING:
     from arith.runtime.explaining.explanation import Explanation
@@ -57,9 +56,10 @@ def explain(
     for path in (html, json_file):
         if path is not None:
             check_output(path, (spec, params_file), overwrite)
+    if html is not None and json_file is not None and os.path.realpath(html) == os.path.realpath(json_file):
+        raise OptionError(f"--html and --json are both {html}", "they need a file each")
     check_names(document, base, by)
-    if top < 1:
-        raise OptionError(f"--top {top}: it has to be at least 1")
+    refuse_top(document, top)
     engine = load(document, [PromptLine("--prompt", prompt, completion=text)], max_rows=1, device=device)
     found = engine.explain(prompt, text, params=params, base=base, top=top, **options)
     show(found, by)
@@ -75,7 +75,7 @@ def explain(
 def options_of(document: Spec, text: str | None, flags: dict[str, Any]) -> dict[str, Any]:
     """The sampling options of the one text that is to be written; none for a text that is given.
 
-    Raises `OptionError` for flags that nothing comes of, and for a text that isn't UTF-8.
+    Raises `OptionError` for flags that nothing comes of, and for a text that is empty or isn't UTF-8.
     """
     given = [name for name, value in flags.items() if value is not None]
     if text is not None:
@@ -83,6 +83,8 @@ def options_of(document: Spec, text: str | None, flags: dict[str, Any]) -> dict[
             raise OptionError(f"--{given[0].replace('_', '-')} is about writing a text, and --text gives one")
         if (stray := stray_surrogate(text)) is not None:
             raise OptionError(f"--text holds `{stray}`, which stands for no character")
+        if not text:
+            raise OptionError("the text is empty: there is no token to explain")
         return {}
     if flags["num_return_sequences"] not in (None, 1):
         raise OptionError("one text is explained at a time", "leave --num-return-sequences out")
@@ -108,21 +110,27 @@ def check_names(document: Spec, base: str | None, by: str) -> None:
     check_colour(by, [term.name for term in terms_of(formula.program)])
 
 
+def refuse_top(document: Spec, top: int) -> None:
+    """Raises `OptionError` for less than one alternative, or more than the vocabulary has tokens."""
+    from arith.operands.llm import LLM
+    from arith.runtime.explaining.explain import check_top
+    from arith.runtime.models import vocabulary_of
+
+    operands = document.formula().bound_operands()
+    check_top(top, vocabulary_of({name: one for name, one in operands.items() if isinstance(one, LLM)}).size)
+
+
 def show(explanation: "Explanation", by: str) -> None:
     """The coloured text and the table on standard output."""
     from arith.study.explanation_text import rendered
 
-    is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if is_terminal else WIDTH)
-    with console.capture() as captured:
-        console.print(rendered(explanation, by))
+    output = console(WIDTH)
+    with output.capture() as captured:
+        output.print(rendered(explanation, by))
     put(captured.get(), end="")
 
 
 def write_json(path: Path, explanation: "Explanation") -> None:
     """Writes all numbers as one JSON object. Raises `SpecError` where the file can't be written."""
     content = json.dumps(explanation.as_data(), ensure_ascii=False, allow_nan=False)
-    try:
-        write_whole(path, content + "\n")
-    except OSError as error:
-        raise SpecError(f"{path}: can't be written: {(error.strerror or str(error)).lower()}") from None
+    write_output(path, content + "\n")

@@ -90,6 +90,8 @@ def generate(
     One row is streamed to standard output as text. Several are written as JSON Lines in the order in which
     they finish: to --out, or to standard output without it.
     """
+    from arith.operands.fingerprint import fingerprints
+
     document = with_speculation(
         with_compile(with_models(Spec.load(spec), model), compile), speculate, draft_tokens
     )
@@ -97,7 +99,8 @@ def generate(
     params = params_of(document, param, params_file)
     lines = choose_prompts(prompt, prompts)
     run = Run(lines, heads(lines, params), params, options)
-    digest = run_of(document, options.model_dump(exclude={"num_return_sequences"}))
+    matters = options.model_dump(exclude={"num_return_sequences"})
+    digest = run_of(document, {**matters, "weights": fingerprints(document.operands)})
     inputs = (spec, prompts, params_file)
     with results_file(out, inputs, digest, resume=resume, overwrite=overwrite) or nullcontext() as file:
         missing = missing_rows(run.heads, options.num_return_sequences, set() if file is None else file.done)

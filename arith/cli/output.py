@@ -2,8 +2,11 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from rich.console import Console
 
 from arith.cli.failures import put
 from arith.errors import OptionError, SpecError
@@ -30,7 +33,7 @@ def refuse_input(out: Path, inputs: Sequence[Path | None]) -> None:
     """Raises `SpecError` for an output that is one of the files that the command reads."""
     for path in inputs:
         if path is not None and os.path.realpath(path) == os.path.realpath(out):
-            raise SpecError(f"{out}: is read by this command", "name another file with --out")
+            raise SpecError(f"{out}: is read by this command", "name another file to write")
 
 
 def write_row(row: Mapping[str, object], file: ResultsFile | None) -> None:
@@ -39,3 +42,9 @@ def write_row(row: Mapping[str, object], file: ResultsFile | None) -> None:
         put(json.dumps(row, ensure_ascii=False))
     else:
         file.append(row)
+
+
+def console(width: int) -> Console:
+    """Standard output for tables: as wide as the terminal, or `width` characters for a file or a pipe."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if terminal else width)

@@ -1,20 +1,19 @@
 """`arith plot`: the trade-off of two scores of a sweep, as a table, pictures and a page."""
 
-import io
+import math
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import number_in
-from arith.errors import OptionError, SpecError
+from arith.cli.output import console
+from arith.errors import OptionError, SpecError, reason_of
 
 if TYPE_CHECKING:
     from arith.study.area import Area
@@ -62,7 +61,7 @@ def plot(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpecError(f"{folder}: can't be a folder: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{folder}: can't be a folder: {reason_of(error)}") from None
     areas = areas_of(trade)
     put(report(trade, areas))
     for path in (*draw(trade, folder), write_frontier_page(trade, areas, folder)):
@@ -78,7 +77,8 @@ def goals_of(results: Path, x: str | None, y: str | None) -> tuple["Goal", "Goal
     from arith.study.results import results_path
     from arith.study.scores import score_names
 
-    names = score_names(results_path(results).parent)
+    results_path(results)  # or there is nothing to name scores of
+    names = score_names(results)
     if x is None and y is None and len(names) == 2:
         x, y = names
     if x is None or y is None:
@@ -111,6 +111,8 @@ def reference_of(given: Sequence[str] | None, goals: tuple["Goal", "Goal"]) -> d
         if name in found:
             raise OptionError(f"--reference {text}: `{name}` is given twice")
         found[name] = number_in(f"--reference {text}", number)
+        if not math.isfinite(found[name]):
+            raise OptionError(f"--reference {text}: an area is measured from a finite number")
     names = [goal.name for goal in goals]
     if set(found) != set(names):
         example = " ".join(f"--reference {name}=0" for name in names)
@@ -123,24 +125,20 @@ def read_all(
 ) -> list["Series"]:
     """The sweep and what stands beside it; what is to be said of their rows is said.
 
-    Raises what `read_series` raises, and `OptionError` for a label that is given twice.
+    Raises what `read_together` raises, and `OptionError` for a label that is given twice.
     """
-    from arith.study.series_reading import read_series
+    from arith.study.series_reading import Source, read_together
 
     names = [goal.name for goal in goals]
     own = Path(os.path.realpath(results))
-    found = [
-        read_series(
-            own.name if own.is_dir() else own.stem, results, list(dict.fromkeys([*names, *preferred]))
-        )
-    ]
+    needed = list(dict.fromkeys([*names, *preferred]))
+    sources = [Source(own.name if own.is_dir() else own.stem, results, needed)]
     for text in beside:
         label, path = pair_of("--beside", text, "LABEL=DIR")
-        if any(label == one.label for one in found):
+        if any(label == one.label for one in sources):
             raise OptionError(f"--beside {text}: there are two series called `{label}`")
-        found.append(read_series(label, Path(path), names, found[0].shown))
-        if lacking := len(found[0].prompts - found[-1].prompts):
-            say(f"{label}: {lacking} of the {len(found[0].prompts)} prompts of {results} have no row here")
+        sources.append(Source(label, Path(path), names))
+    found = read_together(sources)
     for note in (note for one in found for note in one.notes):
         say(note)
     return found
@@ -156,25 +154,20 @@ def pair_of(flag: str, text: str, form: str) -> tuple[str, str]:
 
 def report(trade: "TradeOff", areas: Sequence["Area"]) -> str:
     """The table, the areas and the pick, in lines."""
-    console = Console(file=io.StringIO(), width=None if _terminal() else WIDTH)
-    console.print(table(trade))
-    assert isinstance(console.file, io.StringIO)
+    output = console(WIDTH)
+    with output.capture() as captured:
+        output.print(table(trade))
     first = trade.series[0]
-    lines = [console.file.getvalue(), f"hypervolume, from {trade.reference_text}:"]
+    lines = [captured.get(), f"hypervolume, from {trade.reference_text}:"]
     width = max(len(one.label) for one in trade.series)
     for number, area in enumerate(areas):
         lead = f"   {first.label} minus {area.label}: {area.lead}" if number else ""
         lines.append(f"  {area.label:<{width}}  {area.size}{lead}")
     picked = trade.picked
     if picked is not None and trade.preference is not None:
-        values = trade.values(first)
-        assert values is not None
-        lines.append(f"best by {trade.preference.text}: {first.points[picked]} ({values[picked]:.4g})")
+        value = trade.values(first)[picked]
+        lines.append(f"best by {trade.preference.text}: {first.points[picked].exact} ({value:.4g})")
     return "\n".join(lines)
-
-
-def _terminal() -> bool:
-    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def table(trade: "TradeOff") -> Table:
@@ -193,7 +186,8 @@ def table(trade: "TradeOff") -> Table:
             cells = [series.label] if several else []
             cells += [str(point), *(str(point.scores[n]) if n in point.scores else "" for n in names)]
             if trade.preference is not None:
-                cells.append("" if values is None else f"{values[place]:.4g}")
+                value = values[place]
+                cells.append("" if value is None else f"{value:.4g}")
             made.add_row(*map(Text, (*cells, standing(trade, number, place))))
     return made
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from arith.cli.flags import number_in
 from arith.errors import OptionError
 
 
@@ -18,7 +19,7 @@ def point_of(flag: str, assignments: Iterable[str] | None) -> dict[str, float | 
         if name in point:
             raise OptionError(f"{flag} {assignment}: `{name}` is given twice")
         try:
-            point[name] = float(value)
-        except ValueError:
+            point[name] = number_in(f"{flag} {assignment}", value)
+        except OptionError:  # the name of a formula, say
             point[name] = value
     return point or None

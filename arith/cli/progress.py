@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class RowProgress:
     """Rows done of `total`, tokens a second and the time left; `summary` tells them in words at the end.
 
-    `noun` is what a row is called.
+    `noun` is what a row is called; `rows` counts those that were done now.
     """
 
     def __init__(self, total: int, done: int = 0, noun: str = "row"):
@@ -35,7 +35,7 @@ class RowProgress:
         self._task = self._bar.add_task(f"{noun}s", total=total, completed=done, rate="")
         self._start = time.perf_counter()
         self._noun = noun
-        self._rows = 0
+        self.rows = 0
         self._tokens = 0
 
     def __enter__(self) -> Self:
@@ -49,13 +49,13 @@ class RowProgress:
 
     def advance(self, tokens: int) -> None:
         """One row more is done, which took `tokens`."""
-        self._rows += 1
+        self.rows += 1
         self._tokens += tokens
         self._bar.update(self._task, advance=1, rate=f"{self._rate():.1f} tokens/s")
 
     def summary(self) -> str:
         """Rows, tokens and tokens a second so far."""
-        rows = f"{self._rows} {self._noun}{'' if self._rows == 1 else 's'}"
+        rows = f"{self.rows} {self._noun}{'' if self.rows == 1 else 's'}"
         return f"{rows}, {self._tokens} tokens, {self._rate():.1f} tokens/s"
 
     def _rate(self) -> float:

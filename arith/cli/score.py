@@ -50,10 +50,12 @@ def score(
 
     Rows go to --out as JSON Lines; without it a terminal shows a table, and a pipe gets JSON Lines.
     """
+    from arith.operands.fingerprint import fingerprints
+
     document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     lines = read_prompts(prompts, completions=True)
-    run = run_of(document, {"end": end})
+    run = run_of(document, {"end": end, "weights": fingerprints(document.operands)})
     with (
         results_file(out, (spec, prompts, params_file), run, resume=resume, overwrite=overwrite)
         or nullcontext() as file

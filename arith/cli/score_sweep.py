@@ -1,15 +1,15 @@
 """`arith score-sweep`: numbers for the texts of a sweep, kept beside them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from arith.cli.failures import ends_well, say
+from arith.cli.output import console
 from arith.cli.progress import RowProgress
 from arith.errors import OptionError
 from arith.runtime.options import check_max_rows
@@ -40,7 +40,8 @@ def score_sweep(
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
     ] = None,
 ) -> None:
-    """Score the texts of a sweep: each score is appended to scores/NAME.jsonl in the folder as it is made.
+    """Score the texts of a sweep: each score is appended to scores/NAME.jsonl in the folder (for a
+    file beside it: scores/FILE/NAME.jsonl) as it is made.
 
     Interrupted, or with new rows in the sweep, the same command scores only those that are missing. At the
     end the mean of each score at each point is shown, with its 95% interval over prompts.
@@ -62,12 +63,12 @@ def score_sweep(
             runs.append(Run(name, scorer, stack.enter_context(file), rows))
         for run in runs:
             run.check()
-        agree_to_pay(sum(run.price for run in runs), yes)
+        prices = {key: price for run in runs for key, price in run.prices.items()}
+        agree_to_pay(sum(prices.values()), yes)
         for run in runs:
             run.go()
-    scores = {name: read_scores(results, name, rows) for name in made}
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    Console(width=None if terminal else WIDTH).print(table_of(summaries(rows, scores)))
+    scores = {name: read_scores(results, name, rows).values for name in made}
+    console(WIDTH).print(table_of(summaries(rows, scores)))
 
 
 class Run:
@@ -78,12 +79,12 @@ class Run:
         self._scorer = scorer
         self._file = file
         self._total = len(rows)
-        self._missing = file.missing(rows)
+        self._missing = file.missing(rows, scorer.reference)
 
     @property
-    def price(self) -> float:
-        """What the missing scores cost."""
-        return (self._scorer.price(self._missing) or 0.0) if self._missing else 0.0
+    def prices(self) -> Mapping[Hashable, float]:
+        """What the missing scores cost, by what is paid."""
+        return self._scorer.prices(self._missing)
 
     def check(self) -> None:
         """Say what scoring will take. Raises what the scorer refuses beforehand."""

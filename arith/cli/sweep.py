@@ -27,9 +27,13 @@ from arith.prompts_file import PromptLine, read_prompts
 from arith.results_file import ResultsFile
 from arith.runtime.options import Sampling
 from arith.spec import Spec
+from grammar.parse import parse
+from grammar.printer import to_text
 
 if TYPE_CHECKING:
     from arith.runtime.sweeping.points import Point
+
+MOST_ROWS = 10_000_000
 
 
 @ends_well
@@ -63,7 +67,7 @@ def sweep(
     Finished rows are appended to results.jsonl in the folder. Interrupted, the same command runs only those
     that are missing.
     """
-    from arith.study.sweep_folder import SweepFolder, sweep_heads
+    from arith.study.sweep_folder import SweepFolder
 
     if workers is not None and ray is None:
         raise OptionError("--workers is about a cluster", "name it with --ray")
@@ -71,24 +75,35 @@ def sweep(
         sampling["num_return_sequences"] = samples
     document = with_compile(with_models(Spec.load(spec), model), compile)
     options = sampling_of(document, sampling)
-    document = settled(document, options, given_params(document, param, params_file))
+    document = settled(document, options, param, params_file)
     points = document.swept()[1]
     lines = read_prompts(prompts)
+    refuse_too_many(len(lines), len(points), options.num_return_sequences)
     folder = SweepFolder(out, document, digest_of(document))
     with folder.results as file:
         for note in folder.notes:
             say(note)
-        missing = folder.missing(sweep_heads(lines), points, options.num_return_sequences)
+        heads = folder.heads(lines)
+        if others := folder.others(heads):
+            say(f"{out}: {others} rows are of prompts that {prompts} doesn't hold: scores count them too")
+        missing = folder.missing(heads, points, options.num_return_sequences)
         if not missing:
             say(f"nothing to do: all rows are in {file.path} already")
             return
         total = len(lines) * len(points) * options.num_return_sequences
         progress = RowProgress(total, done=total - len(missing))
-        run = Run(document, lines, options, missing, max_rows, device)
+        run = Run(document, lines, heads, options, missing, max_rows, device)
         if ray is None:
             run_here(run, points, file, progress)
         else:
             write_all(run_on_cluster(run, ray, workers), file, progress)
+
+
+def refuse_too_many(prompts: int, points: int, samples: int) -> None:
+    """Raises `OptionError` for rows that no memory would hold, as of a slip of the pen."""
+    if (rows := prompts * points * samples) > MOST_ROWS:
+        parts = f"{prompts:,} prompts, {points:,} points and {samples:,} samples"
+        raise OptionError(f"{parts} make {rows:,} rows, and one sweep has at most {MOST_ROWS:,}")
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,7 @@ class Run:
 
     document: Spec
     lines: Sequence[PromptLine]
+    heads: Sequence[Mapping[str, object]]
     options: Sampling
     missing: Collection[tuple[int, int, int]]
     max_rows: int | None
@@ -105,9 +121,8 @@ class Run:
 
 def run_here(run: Run, points: Sequence["Point"], file: ResultsFile, progress: RowProgress) -> None:
     """Runs the rows with one engine."""
-    from arith.study.sweep_folder import sweep_heads, sweep_row
+    from arith.study.sweep_folder import sweep_row
 
-    heads = sweep_heads(run.lines)
     engine = load(joint(run.document), run.lines, max_rows=run.max_rows, device=run.device)
     engine.points = points
     results = engine.sweep(
@@ -116,7 +131,7 @@ def run_here(run: Run, points: Sequence["Point"], file: ResultsFile, progress: R
         wanted=run.missing,
         **run.options.model_dump(),
     )
-    write_all((sweep_row(result, heads[result.index]) for result in results), file, progress)
+    write_all((sweep_row(result, run.heads[result.index]) for result in results), file, progress)
     say_how_it_went(engine)
 
 
@@ -124,7 +139,9 @@ def run_on_cluster(run: Run, address: str, workers: int | None) -> Iterator[dict
     """The rows as they come from the workers of a cluster."""
     from arith.study.cluster import SweepJob, cluster_rows
 
-    job = SweepJob(run.document.dump(), run.lines, run.options.num_return_sequences, run.max_rows, run.device)
+    job = SweepJob(
+        run.document.dump(), run.lines, run.heads, run.options.num_return_sequences, run.max_rows, run.device
+    )
     return cluster_rows(address, job, run.missing, workers=workers, note=say)
 
 
@@ -136,21 +153,36 @@ def write_all(rows: Iterable[dict[str, Any]], file: ResultsFile, progress: RowPr
                 file.append(row)
                 progress.advance(len(row["token_ids"]))
         finally:
-            say(f"{progress.summary()}, in {file.path}")
+            if progress.rows:
+                say(f"{progress.summary()}, in {file.path}")
 
 
-def settled(document: Spec, options: Sampling, given: Mapping[str, float]) -> Spec:
+def settled(
+    document: Spec, options: Sampling, assignments: Sequence[str] | None, params_file: Path | None
+) -> Spec:
     """The specification with what the command line says; the number of samples is no part of it, so that more
     can be had later. Raises `OptionError` where nothing is swept, and for a value that is not asked for."""
-    from arith.runtime.sweeping.points import refuse_unknown
+    from arith.runtime.sweeping.points import names_beside, refuse_unknown
 
     if document.sweep is None:
         raise OptionError(
             f"{document.source}: there is no `sweep`", "give it one, such as `sweep: {alpha: [0, 0.5, 1]}`"
         )
-    refuse_unknown(given, document.sweep, document.swept()[0])
+    formula = document.joint_formula
+    known = (*names_beside(document.sweep, formula), *document.sweep.names)
+    given = given_params(known, assignments, params_file)
+    refuse_unknown(given, document.sweep, formula)
     one = options.model_copy(update={"num_return_sequences": 1})
-    return replace(document, sampling=one, params={**document.params, **given})
+    spaced = replace(document, sampling=one, params={**document.params, **given}, text=evenly(document.text))
+    if document.sweep.formula is None:
+        return spaced
+    formulas = {name: evenly(text) for name, text in document.sweep.formula.items()}
+    return replace(spaced, sweep=document.sweep.model_copy(update={"formula": formulas}))
+
+
+def evenly(formula: str) -> str:
+    """The formula with its white space as it is printed: other white space makes no other sweep."""
+    return to_text(parse(formula))
 
 
 def digest_of(document: Spec) -> str:
@@ -162,6 +194,6 @@ def digest_of(document: Spec) -> str:
 
 def joint(document: Spec) -> Spec:
     """The specification of the formula which holds all that are swept."""
-    formula = document.swept()[0]
+    formula = document.joint_formula
     bound = {name: value for name, value in formula.bindings.items() if isinstance(value, float)}
     return replace(document, text=str(formula), params={**document.params, **bound}, sweep=None)

@@ -1,20 +1,18 @@
 """`arith win-rate`: how often the answers of one results file win against those of another."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from arith.cli.failures import ends_well, say
-from arith.cli.output import results_file
+from arith.cli.output import console, results_file
 from arith.cli.points import point_of
 from arith.cli.progress import RowProgress
 from arith.cli.score_sweep import agree_to_pay
-from arith.errors import OptionError
+from arith.errors import OptionError, SpecError
 
 if TYPE_CHECKING:
     from arith.study.judging.verdict import Judgement, Outcome
@@ -53,7 +51,6 @@ def win_rate(
     from arith.study.judging.matching import at_point
     from arith.study.judging.win_rate import Matched, WinRate, by_scores
     from arith.study.results import read_results, results_path
-    from arith.study.scores import read_scores
 
     if (judge is None) == (scores is None):
         raise OptionError("the answers are compared by --judge FILE or by --scores NAME: give one")
@@ -70,14 +67,9 @@ def win_rate(
         outcomes, lengths = judged(judge, matched.couples, out, inputs, overwrite=overwrite, yes=yes)
     else:
         assert scores is not None, "one of the two is given"
-        sides = [
-            read_scores(path, scores, [couple[side] for couple in matched.couples])
-            for side, path in enumerate((first, second))
-        ]
-        outcomes = by_scores(*sides)
+        outcomes = by_scores(*scores_of(scores, (first, second), matched.couples))
     found = WinRate.of(matched.couples, outcomes, lengths if length_controlled else None)
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    Console(width=None if terminal else WIDTH).print(found.table())
+    console(WIDTH).print(found.table())
 
 
 def say_alone(path: Path, alone: "Sequence[ResultRow]") -> None:
@@ -86,6 +78,22 @@ def say_alone(path: Path, alone: "Sequence[ResultRow]") -> None:
 
     if alone:
         say(f"{path}: {len(alone)} rows have no counterpart and are left out:{listed_rows(alone)}")
+
+
+def scores_of(
+    name: str, paths: tuple[Path, Path], couples: "Sequence[Couple]"
+) -> "tuple[Sequence[float], Sequence[float]]":
+    """The scores of each side `[couples]`. Raises `SpecError` where two different scorers made them."""
+    from arith.study.scores import read_scores
+
+    first, second = (
+        read_scores(path, name, [couple[side] for couple in couples]) for side, path in enumerate(paths)
+    )
+    if first.scorer != second.scorer:
+        message = f"the scores `{name}` of {paths[0]} and of {paths[1]} were made by different settings"
+        hint = f"make both by the same: `arith score-sweep {paths[1]} --with ... --overwrite`"
+        raise SpecError(message, hint)
+    return first.values, second.values
 
 
 def judged(

@@ -88,7 +88,7 @@ def pack_linears(model: nn.Module) -> None:
 
 
 def packable(layer: nn.Module) -> bool:
-    """Whether it is a linear layer for which there are such kernels, and whose weights stay where they are."""
+    """Whether it is a linear layer for which there are such kernels, and whose weights stay in place."""
     if type(layer) is not nn.Linear or hasattr(layer, "_hf_hook"):
         return False
     return packs(layer.weight.device, layer.weight.dtype)

@@ -2,14 +2,14 @@
 
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from arith.errors import OperandError
+from arith.errors import OperandError, reason_of
 from arith.operands.adapters import adapter_config, attach, unmixable
 from arith.operands.llm import Weights
 from arith.operands.loading import load_config
@@ -42,17 +42,18 @@ def write_soup(weights: Mapping[str, float], out: Path) -> list[str]:
     with quiet(), torch.random.fork_rng(devices=[]):
         _mix(peft_model, [names[adapter] for adapter in weights], list(weights.values()))
     manifest, notes = _manifest(weights, model, revision)
-    part = out.with_name(f"{out.name}.part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        with quiet():
-            peft_model.save_pretrained(str(part), selected_adapters=[SOUP], save_embedding_layers=False)
-        (part / "README.md").unlink()  # peft's form of a model card, to be filled in
-        if manifest is not None:
-            manifest.write(part)
-        os.replace(part, out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+            part = Path(folder) / "soup"
+            with quiet():
+                peft_model.save_pretrained(str(part), selected_adapters=[SOUP], save_embedding_layers=False)
+            (part / "README.md").unlink()  # peft's form of a model card, to be filled in
+            if manifest is not None:
+                manifest.write(part)
+            os.replace(part, out)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = reason_of(error)
         raise OperandError(f"the folder {out} can't be written: {reason}") from None
     return notes
 
@@ -60,9 +61,13 @@ def write_soup(weights: Mapping[str, float], out: Path) -> list[str]:
 def _check(weights: Mapping[str, float], out: Path) -> None:
     if out.exists():
         raise OperandError(f"{out} is there already", "name another folder, or remove it")
-    if len(dict.fromkeys(map(canonical, weights))) < 2:
+    if len(weights) < 2:
         raise OperandError("a soup is made of at least two adapters")
+    spellings: dict[str, str] = {}
     for adapter, weight in weights.items():
+        first = spellings.setdefault(canonical(adapter), adapter)
+        if first != adapter:
+            raise OperandError(f"{first} and {adapter} are one adapter: give it once")
         if not math.isfinite(weight):
             raise OperandError(f"the weight of {adapter} isn't finite: {weight}")
         if (reason := unmixable(adapter)) is not None:

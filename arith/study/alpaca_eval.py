@@ -4,6 +4,7 @@ Source: Li et al. 2023, "AlpacaEval", github.com/tatsu-lab/alpaca_eval: a JSON l
 `instruction`, `output` and `generator`, of which the first is what it matches references by.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
@@ -21,20 +22,27 @@ class ModelOutput(TypedDict, total=False):
 
 
 def model_outputs(rows: Sequence[ResultRow], generator: str) -> list[ModelOutput]:
-    """The first sample of each prompt, in the order of their numbers where they have some.
+    """The first sample that there is of each prompt, in the order of the prompts' names: numbers by size,
+    those within a text too. Prompts without names stay in the order of their rows.
 
     Of equal prompts the first one counts: references are matched by the instruction. The field `dataset` of a
     prompt is passed on. Raises `SpecError`, with its place, for a prompt of several messages.
     """
-    first = [row for row in rows if row.sample == 0 and row.occurrence == 0]
-    numbered = all(isinstance(row.prompt_id, int) for row in first)
-    ordered = sorted(first, key=lambda row: int(row.prompt_id or 0)) if numbered else first
+    first: dict[str, ResultRow] = {}
+    for row in sorted(rows, key=lambda row: (row.occurrence, row.sample)):
+        first.setdefault(row.prompt_key, row)
     found: list[ModelOutput] = []
-    for row in ordered:
+    for row in sorted(first.values(), key=lambda row: _order(row.prompt_id)):
         one = ModelOutput(instruction=_instruction(row), output=row.text, generator=generator)
         dataset = row.fields.get("dataset")
         found.append(ModelOutput(dataset=dataset, **one) if isinstance(dataset, str) else one)
     return found
+
+
+def _order(name: str | int | None) -> list[tuple[int, str]]:
+    """Sorts `q2` before `q10`, numbers before texts, and leaves what has no name where it is."""
+    parts = [] if name is None else re.split(r"([0-9]+)", str(name))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _instruction(row: ResultRow) -> str:

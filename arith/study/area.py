@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arith.study.bootstrap import Counts, Floats, Interval, draws, percentile_interval, resampled_means
+from arith.study.bootstrap import Counts, Floats, Interval, basic_interval, draws, resampled_means
 from arith.study.frontier import Goal, hypervolume
 from arith.study.series import Series
 from arith.study.trade_off import TradeOff
@@ -18,7 +18,8 @@ class Area:
 
     In each resample the same prompts are drawn for all series and the frontier is found anew, so the
     difference is that on equal prompts. Frontiers of noisy means reach too far, those of many points more
-    than those of few: with few prompts a large sweep looks better than it is.
+    than those of few: with few prompts a large sweep looks better than it is. Resamples reach too far in
+    their turn, by which the intervals are set right (`basic_interval`); the figures themselves aren't.
     """
 
     label: str
@@ -35,14 +36,15 @@ def areas_of(trade: TradeOff) -> list[Area]:
     found = []
     for series, area, resampled in zip(trade.series, trade.areas, drawn, strict=True):
         lead = None if resampled is None or drawn[0] is None else drawn[0] - resampled
-        found.append(
-            Area(
-                series.label,
-                percentile_interval(area, resampled),
-                percentile_interval(trade.areas[0] - area, lead),
-            )
-        )
+        size = _not_negative(basic_interval(area, resampled))
+        found.append(Area(series.label, size, basic_interval(trade.areas[0] - area, lead)))
     return found
+
+
+def _not_negative(size: Interval) -> Interval:
+    """The interval without what no area can be."""
+    low, high = np.maximum([size.low, size.high], 0.0).tolist()  # NaN stays NaN
+    return Interval(size.mean, low, high)
 
 
 def _resampled(trade: TradeOff, series: Series, numbers: Mapping[str, int], counts: Counts) -> Floats:

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from arith.errors import EndpointError, OptionError
 from arith.prompts_file import PromptLine
 from arith.runtime.sweeping.sweep import swept
 from arith.spec import SPEC_NAME
-from arith.study.sweep_folder import sweep_heads, sweep_row
+from arith.study.sweep_folder import sweep_row
 
 if TYPE_CHECKING:
     from arith.runtime import Engine
@@ -25,15 +26,18 @@ Found = tuple[Place, dict[str, object]]
 SHARES = 4  # that a worker gets of the rows: more even out its speed, fewer keep its batches full
 RESTARTS = 10  # of one worker
 PATIENCE = 30.0  # seconds without a worker before that is told
+PAUSE = 1.0  # seconds before a worker that can't be reached is asked again
 CONNECTING = 10.0  # seconds
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """What each worker has to know: the specification as YAML, the prompts, and how to run them."""
+    """What each worker has to know: the specification as YAML, the prompts with the heads of their rows, and
+    how to run them."""
 
     specification: str
     lines: Sequence[PromptLine]
+    heads: Sequence[Mapping[str, object]]
     samples: int
     max_rows: int | None
     device: str | None
@@ -44,7 +48,6 @@ class SweepWorker:
 
     engine: "Engine | None" = None
     job: SweepJob
-    heads: Sequence[Mapping[str, object]]
 
     def load(self, job: SweepJob) -> None:
         """Loads the models, unless they are. Raises what `Engine.load` raises."""
@@ -53,7 +56,6 @@ class SweepWorker:
         if self.engine is not None:  # it could not be reached for a while, and was there
             return
         self.job = job
-        self.heads = sweep_heads(job.lines)
         with TemporaryDirectory() as folder:
             (Path(folder) / SPEC_NAME).write_text(job.specification, encoding="utf-8")
             self.engine = Engine.load(folder, max_rows=job.max_rows, device=job.device)
@@ -70,12 +72,12 @@ class SweepWorker:
             [line.whole for line in lines],
             places=[line.place for line in lines],
             wanted={(number[index], point, sample) for index, point, sample in wanted},
-            occurrences=[int(str(self.heads[index]["occurrence"])) for index in used],
+            occurrences=[int(str(self.job.heads[index]["occurrence"])) for index in used],
             options={"num_return_sequences": self.job.samples},
         )
         for result in results:
             index = used[result.index]
-            yield (index, result.point_index, result.sample), sweep_row(result, self.heads[index])
+            yield (index, result.point_index, result.sample), sweep_row(result, self.job.heads[index])
 
 
 def cluster_rows(
@@ -121,6 +123,7 @@ class _Dispatch:
         self.note = note
         self.waiting = deque(_shares(sorted(wanted), SHARES * len(workers)))
         self.loading = {worker.load.remote(job): worker for worker in workers}
+        self.resting: deque[tuple[float, Any]] = deque()  # until when, workers that couldn't be reached
         self.idle: list[Any] = []
         self.running: dict[Any, tuple[Any, set[Place]]] = {}
 
@@ -129,16 +132,30 @@ class _Dispatch:
         while self.waiting or self.running:
             while self.waiting and self.idle:
                 self._start(self.idle.pop(), self.waiting.popleft())
-            if not (self.loading or self.running):
-                raise EndpointError("the Ray cluster lost every worker", "the same command goes on from here")
-            ready, _ = self.ray.wait([*self.running, *self.loading], num_returns=1, timeout=PATIENCE)
-            if not ready and not self.running:
-                self.note("no worker is ready yet: models are being loaded, or the cluster has no room")
-            for task in ready:
+            for task in self._ready():
                 if task in self.loading:
                     self._loaded(task)
                 else:
                     yield from self._next(task)
+
+    def _ready(self) -> list[Any]:
+        """Tasks that have come to something; none where a worker is to be asked again first."""
+        while self.resting and self.resting[0][0] <= time.monotonic():
+            self._load(self.resting.popleft()[1])
+        tasks = [*self.running, *self.loading]
+        if not (tasks or self.resting):
+            raise EndpointError("the Ray cluster lost every worker", "the same command goes on from here")
+        limit = max(0.0, self.resting[0][0] - time.monotonic()) if self.resting else PATIENCE
+        if not tasks:
+            time.sleep(limit)
+            return []
+        ready, _ = self.ray.wait(tasks, num_returns=1, timeout=limit)
+        if not (ready or self.running or self.resting):
+            self.note("no worker is ready yet: models are being loaded, or the cluster has no room")
+        return list(ready)
+
+    def _load(self, worker: Any) -> None:
+        self.loading[worker.load.remote(self.job)] = worker
 
     def _start(self, worker: Any, share: Sequence[Place]) -> None:
         task = worker.rows.options(num_returns="streaming").remote(share)
@@ -151,7 +168,7 @@ class _Dispatch:
         except self.ray.exceptions.ActorDiedError:
             self.note("a worker couldn't be started")
         except self.ray.exceptions.RayActorError:
-            self.loading[worker.load.remote(self.job)] = worker
+            self.resting.append((time.monotonic() + PAUSE, worker))
         else:
             self.idle.append(worker)
 
@@ -167,7 +184,7 @@ class _Dispatch:
             del self.running[task]
             self.note(f"a worker was lost: {len(rest)} rows are run again")
             self.waiting.appendleft(sorted(rest))
-            self.loading[worker.load.remote(self.job)] = worker
+            self._load(worker)
         else:
             rest.remove(place)
             yield row

@@ -1,12 +1,12 @@
 """The page of an explanation: its text as a heat map, and what operands said of the token one looks at."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 from arith.runtime.explaining.explanation import Explanation
 from arith.study.page import write_page
+from arith.study.prompt_text import prompt_text
 
 HTML = "explanation.html"
 DIGITS = 5  # behind the point, so that a page of many tokens stays small
@@ -23,19 +23,6 @@ def write_explanation_page(path: Path, explanation: Explanation) -> Path:
         "mean_kl": mean if math.isfinite(mean) else None,
     }
     return write_page(path, HTML, explanation.formula, _rounded(data))
-
-
-def prompt_text(prompt: object) -> str:
-    """A prompt as a reader sees it: a text, or the messages one under the other."""
-    if isinstance(prompt, dict):
-        return prompt_text(prompt["prompt"])
-    if isinstance(prompt, list):
-        return "\n".join(f"{message['role']}: {_content(message['content'])}" for message in prompt)
-    return str(prompt)
-
-
-def _content(content: object) -> str:
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def _rounded(value: Any) -> Any:

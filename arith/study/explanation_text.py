@@ -18,6 +18,7 @@ MOST = 10  # tokens in the table
 WARM = ("#feedde", "#fdd0a2", "#fdae6b", "#fd8d3c", "#e6550d")
 COOL = ("#deebf7", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6")
 TYPICAL = 0.98  # of the values are within the scale; the few beyond have its last colour
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 SIGNS = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥"}
 
 
@@ -46,6 +47,7 @@ def rendered(explanation: Explanation, by: str) -> RenderableType:
             ("underlined", "underline"), f": {explanation.base} alone would have chosen another token"
         ),
         Text(""),
+        Text(f"where the formula is farthest from {explanation.base}: log p, and (contribution)", "italic"),
         most_different(explanation),
     )
 
@@ -90,8 +92,7 @@ def coloured(explanation: Explanation, values: Sequence[float], scale: Scale) ->
 
 def most_different(explanation: Explanation) -> Table:
     """The tokens with the largest KL: log-probabilities of the operands and, in brackets, contributions."""
-    table = Table("place", "token", f"{explanation.base} alone", title_justify="left")
-    table.title = f"where the formula is farthest from {explanation.base}: log p, and (contribution)"
+    table = Table("place", "token", f"{explanation.base} alone")
     columns = _columns(explanation)
     for name in ("KL", "formula", *columns):
         table.add_column(Text(name), justify="right")
@@ -124,8 +125,9 @@ def _in_text(token: ExplainedToken) -> str:
 
 
 def _harmless(character: str) -> str:
-    """The character; one that a terminal would obey, by its number."""
-    return f"‹{ord(character):02X}›" if category(character) == "Cc" else character
+    """The character; one that a terminal would obey, or that turns the direction of others, by its number."""
+    obeyed = category(character) == "Cc" or character in TURNING
+    return f"‹{ord(character):02X}›" if obeyed else character
 
 
 def _columns(explanation: Explanation) -> Mapping[str, tuple[str | None, str | None]]:
@@ -147,7 +149,8 @@ def _summary(explanation: Explanation) -> str:
 
 def _said(explanation: Explanation) -> Iterator[str]:
     yield from (f"{name} = {value:g}" for name, value in explanation.params.items())
-    yield f"{len(explanation.tokens)} tokens"
+    count = len(explanation.tokens)
+    yield f"{count} token{'' if count == 1 else 's'}"
     yield f"log p {explanation.log_prob:.1f}"
     yield f"KL to {explanation.base} {explanation.mean_kl:.2f} nats a token"
     if explanation.not_run:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.study.figure_labels import Label, placed
 from arith.study.series import ScoredPoint, Series
 from arith.study.trade_off import TradeOff
@@ -46,7 +46,7 @@ def draw(trade: TradeOff, folder: Path) -> list[Path]:
             try:
                 figure.savefig(path, dpi=DOTS, metadata=metadata)
             except OSError as error:
-                reason = (error.strerror or str(error)).lower()
+                reason = reason_of(error)
                 raise SpecError(f"{path}: can't be written: {reason}") from None
     return paths
 

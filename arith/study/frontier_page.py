@@ -46,7 +46,7 @@ def _series(trade: TradeOff, series: Series, number: int) -> Mapping[str, object
                 "frontier": place in stair,
                 "joint": place in trade.joint[number],
                 "picked": number == 0 and place == trade.picked,
-                "value": None if values is None else values[place],
+                "value": values[place],
             }
             for place, point in enumerate(series.points)
         ],

@@ -1,9 +1,10 @@
 """What a user would pick: the point at which an expression over the scores is largest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from arith.errors import OptionError
 from arith.language.scalar import Scalar
+from arith.point_text import point_text
 from grammar.errors import FormulaError
 
 
@@ -12,7 +13,10 @@ class Preference:
     larger its value, the better."""
 
     def __init__(self, text: str):
-        """Raises `FormulaError` for what isn't an expression, `OptionError` for one that names no score."""
+        """Raises `FormulaError` for what isn't an expression, `OptionError` for one that is empty or names no
+        score."""
+        if not text.strip():
+            raise OptionError("the preference is empty", "write it over scores: helpful + 2*harmless")
         self.text = text
         self._scalar = Scalar(text)
         if not self.names:
@@ -25,17 +29,13 @@ class Preference:
         """The scores that it needs, in order of first use."""
         return self._scalar.names
 
-    def values(self, points: Sequence[Mapping[str, float]]) -> list[float]:
-        """Its value at each point, given the point's mean scores.
+    def value(self, scores: Mapping[str, float]) -> float:
+        """Its value at a point, given the point's mean scores.
 
         Raises `OptionError`, with the point's scores, for a score that isn't there and where there is no
         finite value, as in a division by zero.
         """
-        values = []
-        for number, scores in enumerate(points, start=1):
-            try:
-                values.append(self._scalar.value(scores))
-            except FormulaError as error:
-                known = ", ".join(f"{name}={score:g}" for name, score in scores.items())
-                raise OptionError(f"the preference, at point {number} ({known}): {error}") from None
-        return values
+        try:
+            return self._scalar.value(scores)
+        except FormulaError as error:
+            raise OptionError(f"the preference, at a point with {point_text(scores)}: {error}") from None

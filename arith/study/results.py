@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arith.errors import SpecError
 from arith.json_lines import appended_objects
+from arith.point_text import point_text
 from arith.prompts_file import Prompt
 from arith.results_file import Row
 from arith.runtime.options import in_words
+from arith.study.prompt_text import prompt_text
 
 RESULTS = "results.jsonl"
 """The file of a sweep's rows, in its folder."""
@@ -68,7 +70,7 @@ class ResultRow:
 
     def __str__(self) -> str:
         """The row in words: its prompt, point and sample."""
-        shown = " ".join(str(self.prompt).split())
+        shown = " ".join(prompt_text(self.prompt).split())
         shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
         named = f'prompt "{shown}"' if self.prompt_id is None else f"prompt {self.prompt_id}"
         return ", ".join([named, *filter(None, [point_text(self.point)]), f"sample {self.sample}"])
@@ -95,13 +97,6 @@ class _Row(BaseModel):
 def sweep_key(row: Row) -> str:
     """What makes a row of a sweep this one and no other."""
     return json.dumps([row.get(name) for name in KEY], sort_keys=True)
-
-
-def point_text(point: Mapping[str, float | str]) -> str:
-    """A point in words: `h=0.5, s=1`; of a formula among several `formula=a`."""
-    return ", ".join(
-        f"{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in point.items()
-    )
 
 
 def point_key(point: Mapping[str, float | str]) -> PointKey:

@@ -3,14 +3,15 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.json_lines import appended_objects
 from arith.results_file import ResultsFile, Row, RowFormat
-from arith.study.results import ResultRow
+from arith.study.results import RESULTS, ResultRow
 from arith.study.scoring.scorer import Scored
 from grammar.errors import nearest
 
@@ -27,9 +28,21 @@ FORMAT = RowFormat(
 _LISTED = 3  # of the rows that are missing
 
 
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one name `[rows]`, NaN where the scorer could give a row none; `scorer` stands for the
+    settings by which they were made."""
+
+    values: Sequence[float]
+    scorer: str
+
+
 def scores_folder(path: Path) -> Path:
-    """Where the scores of a sweep's folder, or of a results file, are: those of a file lie beside it."""
-    return (path if path.is_dir() else path.parent) / SCORES
+    """Where the scores of a sweep's folder, or of a results file, are. Those of a file lie beside it, in a
+    folder of its name: several files of one folder have scores of the same names."""
+    if path.is_dir():
+        return path / SCORES
+    return path.parent / SCORES / ("" if path.name == RESULTS else path.stem)
 
 
 def score_names(path: Path) -> list[str]:
@@ -56,18 +69,28 @@ class ScoresFile(ResultsFile):
     def __init__(self, results: Path, name: str, settings: Mapping[str, Any], *, overwrite: bool = False):
         folder = scores_folder(results)
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SpecError(
-                f"{folder}: can't be a folder: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise SpecError(f"{folder}: can't be a folder: {reason_of(error)}") from None
         run = settings_digest(settings)
         path = folder / f"{name}.jsonl"
-        super().__init__(path, run=run, resume=not overwrite, overwrite=overwrite, format=FORMAT)
+        self._references: dict[str, object] = {}
+        format = replace(FORMAT, key=self._noted)
+        super().__init__(path, run=run, resume=not overwrite, overwrite=overwrite, format=format)
 
-    def missing(self, rows: Sequence[ResultRow]) -> list[ResultRow]:
-        """Those of the rows that have no score yet."""
-        return [row for row in rows if row.key not in self.done]
+    def _noted(self, row: Row) -> str:
+        """The key of a score's row. What that was compared with is noted; the last time counts."""
+        key = FORMAT.key(row)
+        self._references[key] = row.get("reference")
+        return key
+
+    def missing(
+        self, rows: Sequence[ResultRow], reference: Callable[[ResultRow], str | None] = lambda row: None
+    ) -> list[ResultRow]:
+        """Those of the rows that have no score yet, or one against another row than its `reference` now."""
+        return [
+            row for row in rows if row.key not in self.done or self._references[row.key] != reference(row)
+        ]
 
     def add(self, row: ResultRow, scored: Scored) -> None:
         """Write one score and hand it to the system at once. Raises `SpecError` for one that isn't finite."""
@@ -83,13 +106,13 @@ def _written(row: ResultRow, scored: Scored) -> Row:
         "sample": row.sample,
         "score": scored.score,
         **({} if scored.details is None else {"details": dict(scored.details)}),
+        **({} if scored.reference is None else {"reference": scored.reference}),
         "row": row.key,
     }
 
 
-def read_scores(path: Path, name: str, rows: Sequence[ResultRow]) -> list[float]:
-    """The scores of that name `[rows]` of a sweep's folder or a results file; NaN where the scorer could give
-    a row none.
+def read_scores(path: Path, name: str, rows: Sequence[ResultRow]) -> Scores:
+    """The scores of that name `[rows]` of a sweep's folder or a results file.
 
     Raises `SpecError` where there are none of that name, where rows have none (it says how many and which),
     and for a line that is no score.
@@ -104,7 +127,7 @@ def read_scores(path: Path, name: str, rows: Sequence[ResultRow]) -> list[float]
         number = isinstance(score, int | float) and not isinstance(score, bool)
         if not isinstance(key, str) or not (number or score is None):
             raise SpecError(f"{place}: not a {NOUN}: it needs `row` and a number as `score`")
-        scorers.add(content.get("scorer"))
+        scorers.add(str(content.get("scorer")))
         if len(scorers) > 1:
             raise SpecError(f"{place}: {FORMAT.other} than those above it", FORMAT.fix)
         scores[key] = math.nan if score is None else float(str(score))
@@ -115,7 +138,7 @@ def read_scores(path: Path, name: str, rows: Sequence[ResultRow]) -> list[float]
         have = "has" if len(missing) == 1 else "have"
         message = f"{file}: {len(missing)} of {len(rows)} rows {have} no score:{listed}{more}"
         raise SpecError(message, _go_on(path, name))
-    return [scores[row.key] for row in rows]
+    return Scores([scores[row.key] for row in rows], scorers.pop())
 
 
 def _no_scores(path: Path, name: str) -> SpecError:

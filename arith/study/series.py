@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from arith.point_text import exact_text, point_text
 from arith.study.bootstrap import Interval
 from arith.study.frontier import Goal, Pair, frontier
-from arith.study.results import point_text
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,18 @@ class ScoredPoint:
 
     def __str__(self) -> str:
         """Its values; of one that only says which formula, that formula's name."""
+        return self._named or point_text(self.values)
+
+    @property
+    def exact(self) -> str:
+        """The same with all digits, by which the point can be named."""
+        return self._named or exact_text(self.values)
+
+    @property
+    def _named(self) -> str | None:
         if set(self.values) == {"formula"}:
             return str(self.values["formula"])
-        return point_text(self.values) or "the only point"
+        return None if self.values else "the only point"
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,14 @@ class Series:
 
     shown: the keys of the prompts that all points' answers are for.
     notes: what is to be said of the rows and scores.
+    scorers: by what settings each score was made; equal where they are equal.
     """
 
     label: str
     points: Sequence[ScoredPoint]
     shown: Sequence[str]
     notes: Sequence[str]
+    scorers: Mapping[str, str]
 
     @property
     def prompts(self) -> frozenset[str]:

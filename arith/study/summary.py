@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from arith.point_text import value_text
 from arith.study.bootstrap import Interval, mean_interval
 from arith.study.results import PointKey, ResultRow, point_key
 
@@ -54,13 +55,9 @@ def table_of(found: Sequence[PointSummary]) -> Table:
     for name in (*names, "rows", *scores):
         table.add_column(Text(name), justify="right")
     for one in found:
-        values = [_written(one.point.get(name)) for name in names]
+        values = [value_text(one.point.get(name, "")) for name in names]
         table.add_row(*map(Text, (*values, str(one.rows), *(_mean(one, score) for score in scores))))
     return table
-
-
-def _written(value: float | str | None) -> str:
-    return "" if value is None else value if isinstance(value, str) else f"{value:g}"
 
 
 def _mean(one: PointSummary, score: str) -> str:

@@ -1,5 +1,6 @@
 """The trade-off of two scores: series of points side by side, their frontiers, and the point to pick."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,23 +62,20 @@ class TradeOff:
             start = stop
         return found
 
-    def values(self, series: Series) -> list[float] | None:
-        """What the preference gives each point; None without one, or where a score that it needs is
-        missing."""
-        if self.preference is None:
+    def values(self, series: Series) -> list[float | None]:
+        """What the preference gives each point; None without one, and for a point at which a score that it
+        needs has no mean."""
+        return [self._value(point) for point in series.points]
+
+    def _value(self, point: ScoredPoint) -> float | None:
+        means = {name: one.mean for name, one in point.scores.items() if not math.isnan(one.mean)}
+        if self.preference is None or any(name not in means for name in self.preference.names):
             return None
-        means = [_means(point) for point in series.points]
-        if any(name not in scores for scores in means for name in self.preference.names):
-            return None
-        return self.preference.values(means)
+        return self.preference.value(means)
 
     @cached_property
     def picked(self) -> int | None:
         """The place of the sweep's point with the largest value; of equal ones the first. None without a
-        preference. Raises what `Preference.values` raises."""
-        values = self.values(self.series[0])
-        return None if values is None else max(range(len(values)), key=values.__getitem__)
-
-
-def _means(point: ScoredPoint) -> Mapping[str, float]:
-    return {name: interval.mean for name, interval in point.scores.items()}
+        preference. Raises what `Preference.value` raises."""
+        known = {place: one for place, one in enumerate(self.values(self.series[0])) if one is not None}
+        return max(known, key=known.__getitem__, default=None)

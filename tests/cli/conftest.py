@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -11,6 +12,8 @@ from arith.cli.app import app
 
 Arith = Callable[..., Result]
 Spec = Callable[..., Path]
+Sweep = Callable[..., list[object]]
+SWEEP = {"h": [0, 0.5, 1], "s": "1 - h"}
 
 
 @pytest.fixture
@@ -44,6 +47,27 @@ def spec(tmp_path: Path, tiny_llama: str) -> Spec:
         path = tmp_path / "spec.yaml"
         path.write_text(json.dumps(content, indent=1))  # JSON is YAML
         return path
+
+    return write
+
+
+@pytest.fixture
+def swept(tmp_path: Path, tiny_llama: str) -> Sweep:
+    """`swept(sweep={…}, sampling={…})` writes a specification and prompts: the words of the command."""
+
+    def write(sweep: Any = SWEEP, **further: Any) -> list[object]:
+        operands = {"base": {}, "help": {"template": "Q: {prompt}"}, "harm": {"template": "{prompt}?"}}
+        content = {
+            "formula": "base + h*help + s*harm",
+            "defaults": {"model": tiny_llama, "template": "{prompt}"},
+            "operands": operands,
+            "sampling": {"max_new_tokens": 6, "seed": 3},
+            "sweep": sweep,
+            **further,
+        }
+        (tmp_path / "spec.yaml").write_text(json.dumps(content, indent=1))
+        (tmp_path / "prompts.txt").write_text("one\ntwo\none\n")
+        return ["sweep", tmp_path / "spec.yaml", "--prompts", tmp_path / "prompts.txt"]
 
     return write
 

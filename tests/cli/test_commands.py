@@ -70,13 +70,39 @@ def test_schema_is_one_json_document_that_names_every_key(arith: Arith) -> None:
         "defaults",
         "params",
         "operators",
+        "operator_folders",
         "sampling",
         "sweep",
         "speculate",
         "compile",
         "versions",
+        "weights",
     }
     assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("further", "fits"),
+    [
+        ({"formula": "base"}, True),
+        ({"sweep": {"formula": {"a": "base"}}}, True),
+        ({}, False),
+        ({"formula": None}, False),
+        ({"sweep": {"h": [0, 1]}}, False),
+        ({"formula": "base + h*base", "sweep": {"h": [0, 1]}}, True),
+    ],
+)
+def test_the_schema_wants_a_formula_or_formulas_to_compare(
+    arith: Arith, tmp_path: Path, further: dict[str, object], fits: bool
+) -> None:
+    """As `arith check` does."""
+    jsonschema = pytest.importorskip("jsonschema")
+    content = {"operands": {"base": {"model": "org/base"}}, **further}
+    schema = json.loads(arith("schema").stdout)
+    assert jsonschema.Draft202012Validator(schema).is_valid(content) is fits
+    (tmp_path / "spec.yaml").write_text(json.dumps(content))
+    if not fits:
+        refused(arith("check", tmp_path / "spec.yaml"), "the key `formula` is missing")
 
 
 def test_a_word_that_compile_does_not_know_is_refused(arith: Arith, spec: Spec) -> None:

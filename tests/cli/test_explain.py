@@ -59,7 +59,10 @@ def test_what_can_not_be_explained_is_refused_before_anything_loads(
         (["--num-return-sequences", "2"], "one text is explained at a time"),
         (["--base", "bse"], "did you mean `base`?"),
         (["--by", "othr"], "did you mean `other`?"),
-        (["--top", "0"], "at least 1"),
+        (["--top", "0"], "a whole number from 1 to 270"),
+        (["--text", "a", "--top", "999"], "top is 999"),
+        (["--text", ""], "the text is empty"),
+        (["--html", str(tmp_path / "a.x"), "--json", str(tmp_path / "a.x")], "--html and --json are both"),
         (["--json", str(there)], "exists already"),
         (["--html", str(tmp_path / "none" / "x.html")], "doesn't exist"),
         (["--html", str(path)], "is read by this command"),
@@ -71,8 +74,3 @@ def test_what_can_not_be_explained_is_refused_before_anything_loads(
     assert there.read_text() == "mine"
     assert arith("explain", path, "--prompt", "one", "--json", there, "--overwrite").exit_code == 0
     assert json.loads(there.read_text(encoding="utf-8"))["prompt"] == "one"
-
-
-def test_an_empty_text_is_refused(arith: Arith, spec: Spec) -> None:
-    refused(arith("explain", two(spec), "--prompt", "one", "--text", ""), "the text is empty")
-    refused(arith("explain", two(spec), "--prompt", "one", "--text", "a", "--top", "999"), "top is 999")

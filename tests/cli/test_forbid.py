@@ -25,7 +25,7 @@ def test_what_is_forbidden_is_named_on_the_command_line(arith: Arith, spec: Spec
     out = tmp_path / "out.jsonl"
     call = ("generate", path, "--prompts", tmp_path / "p.txt", "--out", out, "--resume", "--forbid")
     assert arith(*call, "z").exit_code == 0
-    refused(arith(*call, "y"), "another formula, other operands or other options")
+    refused(arith(*call, "y"), "another formula, other operands or weights or other options")
 
 
 def test_one_row_is_shown_as_it_stays(arith: Arith, spec: Spec) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from arith.operands import source
 from arith.runtime.options import Sampling
 from arith.runtime.result import Result
 from arith.runtime.row import Row
-from tests.cli.conftest import Arith, Spec
+from tests.cli.conftest import Arith, Spec, refused
 
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
@@ -139,6 +140,18 @@ def test_no_row_that_is_there_is_run_again(
         assert len(ran) == len(missing) and set(ran) == missing
     whole = in_order(rows_in(tmp_path / "whole.jsonl"))
     assert [row["token_ids"] for row in in_order(rows_in(out))] == [row["token_ids"] for row in whole]
+
+
+def test_a_run_does_not_resume_with_other_weights(
+    arith: Arith, spec: Spec, tmp_path: Path, tiny_llama: str
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "out.jsonl"
+    shutil.copytree(tiny_llama, model)
+    words = ["generate", spec(base={"model": str(model)}), "--prompt", "one", "--out", out]
+    assert arith(*words).exit_code == 0 and arith(*words, "--resume").exit_code == 0
+    weights = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    refused(arith(*words, "--resume"), "other operands or weights")
 
 
 def test_a_run_resumes_from_another_folder(

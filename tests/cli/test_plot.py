@@ -35,19 +35,65 @@ def test_the_table_the_area_and_the_pick_are_printed_and_three_files_written(
         assert f"wrote {sweep / name}" in result.stdout and (sweep / name).stat().st_size > 1000
 
 
-def test_what_stands_beside_is_compared(arith: Arith, sweep: Path, tmp_path: Path) -> None:
-    soup = write_results(tmp_path / "soup", [{"formula": "soup"}], ["a"])
-    write_scores(soup, "good", [2])
-    write_scores(soup, "length", [15])
+def test_what_stands_beside_is_compared_over_the_prompts_that_both_have(
+    arith: Arith, sweep: Path, tmp_path: Path
+) -> None:
+    soup = write_results(tmp_path / "soup", [{"formula": "soup"}], ["b", "a", "elsewhere"])
+    write_scores(soup, "good", [2, 2, 100])
+    write_scores(soup, "length", [15, 15, 0])
+    write_results(sweep, [{"h": 0.0}, {"h": 0.5}, {"h": 1.0}], ["a", "b", "c", "d"])
+    write_scores(sweep, "good", [1, 2, 3] * 2 + [50] * 6)
+    write_scores(sweep, "length", [10, 30, 20] * 2 + [0] * 6)
     out = tmp_path / "new" / "pictures"
     words = ("--x", "good", "--y", "-length", "--beside", f"my soup={soup}", "--out", out)
     result = arith("plot", sweep, *words, "--reference", "good=0", "--reference", "length=40")
     assert result.exit_code == 0, result.output
-    assert "my soup: 1 of the 2 prompts of" in result.stderr
+    assert f"{sweep}: 2 of 4 prompts aren't in all that is compared" in result.stderr
+    assert f"{soup}: 1 of 3 prompts aren't in all that is compared" in result.stderr
     assert "hypervolume, from good=0, length=40:\n" in result.stdout
     assert "  grid     70 [70, 70]\n" in result.stdout  # 1*30 + 2*20
     assert "  my soup  50 [50, 50]   grid minus my soup: 20 [20, 20]" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == FILES
+
+
+def test_the_pick_can_be_named_as_it_is_told(arith: Arith, tmp_path: Path) -> None:
+    sweep = write_results(tmp_path / "grid", [{"h": 0.1234567}, {"h": 0.1234568}], ["a"])
+    write_scores(sweep, "good", [1, 2])
+    write_scores(sweep, "length", [1, 1])
+    assert "best by good: h=0.1234568 (2)" in arith("plot", sweep, "--prefer", "good").stdout
+
+
+def test_a_point_beside_without_a_value_of_what_is_preferred_is_shown_without_one(
+    arith: Arith, sweep: Path, tmp_path: Path
+) -> None:
+    soup = write_results(tmp_path / "soup", [{"h": 1.0}, {"h": 2.0}], ["a", "b"])
+    for name in ("good", "length"):
+        write_scores(soup, name, [1, 2] * 2)
+    write_scores(soup, "kind", [None, 3] * 2)
+    write_scores(sweep, "kind", [1, 2, 3] * 2)
+    words = ("--x", "good", "--y", "length", "--prefer", "kind + good", "--beside", f"soup={soup}")
+    result = arith("plot", sweep, *words)
+    assert result.exit_code == 0, result.output
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in result.stdout.splitlines()]
+    assert [row[4:6] for row in rows if row and row[0] == "soup"] == [["none", ""], ["3 [3, 3]", "5"]]
+    assert "nan" not in result.output.lower()
+
+
+def test_other_prompts_alone_are_nothing_to_compare_with(arith: Arith, sweep: Path, tmp_path: Path) -> None:
+    soup = write_results(tmp_path / "soup", [{"formula": "soup"}], ["elsewhere"])
+    for name in ("good", "length"):
+        write_scores(soup, name, [1])
+    refused(arith("plot", sweep, "--beside", f"soup={soup}"), f"no prompt is one of {sweep} and of {soup}")
+
+
+def test_scores_that_other_settings_made_are_told(arith: Arith, sweep: Path, tmp_path: Path) -> None:
+    soup = write_results(tmp_path / "soup", [{"formula": "soup"}], ["a", "b"])
+    write_scores(soup, "length", [1, 2])
+    write_scores(soup, "good", [1, 2], scorer="another")
+    result = arith("plot", sweep, "--beside", f"soup={soup}")
+    assert result.exit_code == 0
+    assert "soup: `good` was made by other settings than that of grid" in result.stderr
+    assert "`length` was made" not in result.stderr
 
 
 def test_two_scores_that_are_the_only_ones_need_no_names(arith: Arith, sweep: Path) -> None:
@@ -75,10 +121,15 @@ def test_results_of_generate_are_plotted_too(arith: Arith, sweep: Path) -> None:
         (["--prefer", "goodness"], ["no scores `goodness`"]),
         (["--prefer", "good +"], ["the formula ends after `+`", "^"]),
         (["--prefer", "3"], ["the preference `3` names no score"]),
-        (["--prefer", "good / (length - length)"], ["at point 1", "division by zero"]),
+        (["--prefer", "good / (length - length)"], ["at a point with good=1, length=10", "division by zero"]),
         (["--beside", "soup"], ["--beside soup: must be LABEL=DIR"]),
         (["--beside", "grid=nowhere"], ["there are two series called `grid`"]),
         (["--beside", "soup=nowhere"], ["nowhere: no such file or folder"]),
+        (
+            ["--reference", "good=nan", "--reference", "length=0"],
+            ["good=nan: an area is measured from a finite"],
+        ),
+        (["--prefer", " "], ["the preference is empty", "helpful + 2*harmless"]),
         (["--reference", "good=1"], ["give both: --reference good=0 --reference length=0"]),
         (["--reference", "good=1", "--reference", "good=2"], ["`good` is given twice"]),
         (["--reference", "good=x", "--reference", "length=2"], ["--reference good=x: `x` isn't a number"]),

@@ -66,7 +66,7 @@ def test_other_settings_are_refused_until_overwritten(arith: Arith, folder: Path
     scorers.write_text("mine: {kind: length}")
     refused(arith("score-sweep", folder, "--with", scorers), "other settings", "--overwrite")
     assert arith("score-sweep", folder, "--with", scorers, "--overwrite").exit_code == 0
-    assert read_scores(folder, "mine", read_results(folder))[0] == 4.0
+    assert read_scores(folder, "mine", read_results(folder)).values[0] == 4.0
 
 
 def test_a_failing_function_keeps_what_was_done(arith: Arith, folder: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_killed_at_any_moment_it_goes_on_with_nothing_lost_and_nothing_twice(
         process.wait()
     subprocess.run(command, check=True, capture_output=True)
     rows = read_results(folder)
-    assert read_scores(folder, "mine", rows) == [float(len(row.text)) for row in rows]
+    assert read_scores(folder, "mine", rows).values == [float(len(row.text)) for row in rows]
     keys = [json.loads(line)["row"] for line in file.read_text().splitlines()]
     assert len(keys) == len(set(keys)) == 12
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,9 @@ import pytest
 import arith.runtime
 from arith import Engine
 from arith.spec import Spec as Document
-from tests.cli.conftest import Arith, refused
+from tests.cli.conftest import Arith, Sweep, refused
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEP = {"h": [0, 0.5, 1], "s": "1 - h"}
-Sweep = Callable[..., list[object]]
 # Processes that have what is slow to import.
 FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(
@@ -34,27 +32,6 @@ def rows_in(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "results.jsonl").read_bytes().splitlines()]
     named = ("prompt", "occurrence", "point", "sample")
     return sorted(rows, key=lambda row: json.dumps([row[name] for name in named]))
-
-
-@pytest.fixture
-def swept(tmp_path: Path, tiny_llama: str) -> Sweep:
-    """`swept(sweep={…}, sampling={…})` writes a specification and prompts: the words of the command."""
-
-    def write(sweep: Any = SWEEP, **further: Any) -> list[object]:
-        operands = {"base": {}, "help": {"template": "Q: {prompt}"}, "harm": {"template": "{prompt}?"}}
-        content = {
-            "formula": "base + h*help + s*harm",
-            "defaults": {"model": tiny_llama, "template": "{prompt}"},
-            "operands": operands,
-            "sampling": {"max_new_tokens": 6, "seed": 3},
-            "sweep": sweep,
-            **further,
-        }
-        (tmp_path / "spec.yaml").write_text(json.dumps(content, indent=1))
-        (tmp_path / "prompts.txt").write_text("one\ntwo\none\n")
-        return ["sweep", tmp_path / "spec.yaml", "--prompts", tmp_path / "prompts.txt"]
-
-    return write
 
 
 def test_rows_hold_what_the_engine_gives_at_each_point(arith: Arith, swept: Sweep, tmp_path: Path) -> None:
@@ -127,33 +104,8 @@ def test_more_samples_and_more_prompts_go_into_the_same_folder(
     assert (
         len({json.dumps([row[n] for n in ("prompt", "occurrence", "point", "sample")]) for row in rows}) == 36
     )
-
-
-def test_another_specification_is_refused_with_the_difference(
-    arith: Arith, swept: Sweep, tmp_path: Path
-) -> None:
-    words, out = swept(), tmp_path / "out"
-    assert arith(*words, "--out", out).exit_code == 0
-    before = (out / "results.jsonl").read_bytes(), (out / "spec.yaml").read_bytes()
-    changed = swept(sweep={"h": [0, 0.5, 1], "s": "2 - h"}, sampling={"max_new_tokens": 7, "seed": 3})
-    tokens = ("-  max_new_tokens: 6", "+  max_new_tokens: 7")
-    links = ("-  s: 1 - h", "+  s: 2 - h")
-    refused(arith(*changed, "--out", out), "another specification", *tokens, *links, "--out")
-    refused(arith(*swept(), "--out", out, "--seed", 4), "-  seed: 3", "+  seed: 4")
-    assert before == ((out / "results.jsonl").read_bytes(), (out / "spec.yaml").read_bytes())
-    assert arith(*swept(), "--out", out, "--compile", "off", "--samples", 2).exit_code == 0
-    (out / "spec.yaml").unlink()
-    for other in ({"params": {"idle": 1}}, {"sweep": {"h": [0, 0.5, 1], "s": "2 - h"}}):
-        refused(arith(*swept(**other), "--out", out), "results.jsonl:1", "another formula")
-
-
-def test_other_versions_are_told_and_no_reason_to_refuse(arith: Arith, swept: Sweep, tmp_path: Path) -> None:
-    words, out = swept(), tmp_path / "out"
-    assert arith(*words, "--out", out).exit_code == 0
-    path = out / "spec.yaml"
-    path.write_text(path.read_text().replace("  peft: ", "  peft: 0.0."))
-    result = arith(*words, "--out", out)
-    assert result.exit_code == 0 and "and was 0.0." in result.stderr
+    names = {(row["prompt"], row["occurrence"], row["prompt_id"]) for row in rows}
+    assert names == {("one", 0, 0), ("two", 0, 1), ("one", 1, 2), ("three", 0, 4)}
 
 
 def test_a_lock_left_by_a_dead_process_does_not_block(arith: Arith, swept: Sweep, tmp_path: Path) -> None:
@@ -236,6 +188,7 @@ def run_in_silence(words: list[str]) -> None:
         (["--param", "h=1"], ["`h` is swept: its value can't be given"]),
         (["--param", "hh=1"], ["the sweep has no parameter `hh`"]),
         (["--samples", "0"], ["num_return_sequences"]),
+        (["--samples", "9999999"], ["3 prompts, 3 points and 9,999,999 samples make 89,999,991 rows"]),
         (["--workers", "2"], ["--workers is about a cluster", "--ray"]),
     ],
 )
@@ -261,7 +214,9 @@ def test_a_cluster_that_is_not_there_is_told(
     arith: Arith, swept: Sweep, tmp_path: Path, further: list[str], words: list[str]
 ) -> None:
     pytest.importorskip("ray")
-    refused(arith(*swept(), "--out", tmp_path / "out", *further), *words)
+    result = arith(*swept(), "--out", tmp_path / "out", *further)
+    refused(result, *words)
+    assert "0 rows" not in result.stderr
     assert not list(tmp_path.glob("out/results.jsonl*"))
 
 
@@ -270,7 +225,32 @@ def test_without_ray_its_package_is_asked_for(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     words = ("--ray needs the package ray", "pip install 'arith[ray]'")
-    refused(arith(*swept(), "--out", tmp_path / "out", "--ray", "127.0.0.1:1"), *words)
+    result = arith(*swept(), "--out", tmp_path / "out", "--ray", "127.0.0.1:1")
+    refused(result, *words)
+    assert "0 rows" not in result.stderr
+
+
+def test_values_that_the_specification_lacks_are_given_on_the_command_line(
+    arith: Arith, swept: Sweep, tmp_path: Path
+) -> None:
+    words = swept(sweep={"h": [0, 1], "s": "whole - h"}, formula="base + h*help + s*harm + w*help")
+    told = arith("check", words[1]).stdout
+    assert "sweep: points of h, s, once there are values of w, whole" in told and "parameter w: to be" in told
+    refused(arith(*words, "--out", tmp_path / "out", "--param", "w=1"), "`whole` has no value")
+    given = ("--param", "whole=3", "--param", "w=0.5")
+    assert arith(*words, "--out", tmp_path / "out", *given).exit_code == 0
+    assert {row["point"]["s"] for row in rows_in(tmp_path / "out")} == {3, 2}
+
+
+def test_a_params_file_gives_what_any_of_the_swept_formulas_uses(
+    arith: Arith, swept: Sweep, tmp_path: Path
+) -> None:
+    words = swept(sweep={"formula": {"one": "base", "two": "base + w*help"}}, formula="base")
+    file = tmp_path / "params.yaml"
+    file.write_text("w: 2\n")
+    assert arith(*words, "--out", tmp_path / "out", "--params", file).exit_code == 0
+    file.write_text("v: 2\n")
+    refused(arith(*words, "--out", tmp_path / "out", "--params", file), "params.yaml:1", "no parameter `v`")
 
 
 def test_a_specification_without_a_sweep_is_refused(arith: Arith, swept: Sweep, tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_divergence_and_entropy_are_those_of_the_definition() -> None:
     log2 = float(torch.tensor(2.0).log())
     assert divergence(left, right).tolist() == pytest.approx([log2 / 2])
     assert divergence(right, left).tolist() == [float("inf")]
+    tiny = torch.tensor([[0.0, -200.0]])  # in float32 its probability is 0
+    assert divergence(tiny, torch.tensor([[0.0, -torch.inf]])).tolist() == [0.0]
     assert entropy(left).tolist() == pytest.approx([log2])
     assert entropy(right).tolist() == pytest.approx([1.5 * log2])
 

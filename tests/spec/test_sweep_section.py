@@ -1,11 +1,13 @@
 """The section `sweep` of a specification: read, written again, refused with its line."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from arith import SpecError
+from arith.errors import OptionError
 from arith.language.operators import REGISTRY
 from arith.spec import Spec
 
@@ -59,6 +61,18 @@ def test_what_links_use_is_used(tmp_path: Path) -> None:
     assert spec.unused == ("idle",)
 
 
+def test_values_that_points_need_can_come_later(tmp_path: Path) -> None:
+    spec = load(tmp_path, HEAD + "sweep: {h: whole - k, k: [1]}\n")
+    assert spec.lacking == ["s", "whole"]
+    with pytest.raises(OptionError, match="`whole` has no value"):
+        spec.swept()
+    given = replace(spec, params={"s": 2.0, "whole": 1.5})
+    assert given.lacking == []
+    assert [dict(point.params) for point in given.swept()[1]] == [{"h": 0.5, "s": 2.0}]
+    with pytest.raises(SpecError, match="the linked values go in a circle"):
+        load(tmp_path, HEAD + "sweep: {h: k - 1, k: h, s: [1]}\n")
+
+
 def test_versions_are_a_record_and_nothing_else(tmp_path: Path) -> None:
     section = "sweep: {h: [0], s: [1]}\n"
     spec = load(tmp_path, HEAD + section)
@@ -87,6 +101,35 @@ def test_operators_of_all_formulas_that_are_compared_are_written(
         sys.modules.pop("sweep_section_operator", None)
 
 
+def test_a_specification_that_is_written_elsewhere_finds_the_operators_beside_the_first(
+    tmp_path: Path,
+) -> None:
+    """As in a fresh process: the module is forgotten in between."""
+    (tmp_path / "operator_beside.py").write_text(
+        "from arith import Dist, operator\n"
+        '@operator("left_beside", example="left_beside(base)")\n'
+        "def left_beside(f: Dist) -> Dist:\n"
+        '    "The same."\n'
+        "    return f\n"
+    )
+    text = (
+        HEAD.replace("base + h*help + s*harm", "left_beside(base)")
+        + "operators: [operator_beside:left_beside]\n"
+    )
+    before = list(sys.path)
+    try:
+        load(tmp_path, text).save(tmp_path / "elsewhere")
+        for _ in range(2):
+            REGISTRY.pop("left_beside")
+            sys.modules.pop("operator_beside")
+            again = Spec.load(tmp_path / "elsewhere")
+            again.save(tmp_path / "elsewhere")
+        assert again.text == "left_beside(base)" and sys.path == before
+    finally:
+        REGISTRY.pop("left_beside", None)
+        sys.modules.pop("operator_beside", None)
+
+
 @pytest.mark.parametrize(
     ("section", "line", "words"),
     [
@@ -101,10 +144,10 @@ def test_operators_of_all_formulas_that_are_compared_are_written(
         ("sweep: [h]\n", 6, "`sweep` must be a mapping"),
         ("sweep: {h: [1], s: [1], x: [1]}\n", 6, "`x` is swept, but the formula does not use it"),
         ("sweep: {h: [0, 1], s: 1/h}\n", 6, "s, at h=0: division by zero"),
-        ("sweep: {h: [0, 1]}\n", 6, "the parameter `s` has no value"),
         ("sweep: {}\n", 6, "nothing to run through"),
         ("sweep: {formula: {a: base +}, h: [1]}\n", 6, "ends after `+`"),
         ("sweep: {formula: {a: base + h*bose}, h: [1]}\n", 6, "did you mean `base`?"),
+        ("sweep:\n  formula:\n    a: base\n    b: base *\n", 9, "sweep.formula.b: the formula ends"),
         ("sweep:\n  s: [1]\n  h: [1]\n  1x: [2]\n", 9, "a name is letters, digits and underscores"),
     ],
 )  # fmt: skip

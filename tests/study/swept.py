@@ -37,7 +37,7 @@ def write_results(
     return path
 
 
-def write_scores(path: Path, name: str, scores: Sequence[float | None]) -> None:
+def write_scores(path: Path, name: str, scores: Sequence[float | None], scorer: str = "s") -> None:
     """A score for each row, in the order of the results; fewer leave the last rows without one."""
     (path / "scores").mkdir(exist_ok=True)
     rows = read_results(path)
@@ -48,7 +48,7 @@ def write_scores(path: Path, name: str, scores: Sequence[float | None]) -> None:
             "sample": row.sample,
             "score": score,
             "row": row.key,
-            "scorer": "s",
+            "scorer": scorer,
         }
         for row, score in zip(rows, scores, strict=False)
     ]

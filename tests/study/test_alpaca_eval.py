@@ -44,6 +44,31 @@ def test_one_answer_an_instruction_in_the_order_of_the_prompts(
                   "--point", "h=0", "--overwrite"), "is read by this command")  # fmt: skip
 
 
+def test_no_prompt_is_dropped_in_silence(arith: Any, sweep: Path, tmp_path: Path) -> None:
+    """At h=1 the first sample of prompt 0 isn't there yet, nor any of prompt 1."""
+    path, out = sweep / "results.jsonl", tmp_path / "outputs.json"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [row for row in rows if row["point"]["h"] == 0 or row["text"] == "second 1"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    result = arith("alpaca-outputs", sweep, "--out", out, "--generator", "g", "--point", "h=1")
+    assert [one["output"] for one in json.loads(out.read_text())] == ["second 1"]
+    assert f"1 prompts of {sweep} have no answer at this point" in result.stderr
+    assert "1 answers are later samples" in result.stderr
+
+
+def test_answers_stand_in_the_order_of_the_prompts_names(arith: Any, tmp_path: Path) -> None:
+    path, out = tmp_path / "results.jsonl", tmp_path / "outputs.json"
+    write_results(path, [["a"], ["b"], ["c"]])
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for names, expected in (
+        (["q10", "q2", "p"], "cba"), ([10, 2, 1], "cba"), (["b", 3, "a"], "bca"), ([None] * 3, "abc"),
+    ):  # fmt: skip
+        named = [{**row, "prompt_id": name} for row, name in zip(rows, names, strict=True)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in named))
+        assert arith("alpaca-outputs", path, "--out", out, "--generator", "g", "--overwrite").exit_code == 0
+        assert "".join(one["output"] for one in json.loads(out.read_text())) == expected
+
+
 def test_the_message_of_a_user_is_an_instruction_and_a_dialogue_is_none(arith: Any, tmp_path: Path) -> None:
     out = tmp_path / "outputs.json"
     user = {"role": "user", "content": "Say hi"}

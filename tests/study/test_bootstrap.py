@@ -70,8 +70,15 @@ def test_draws_are_the_same_for_the_same_seed_and_draw_each_time_as_many_prompts
     assert (counts != draws(7, resamples=50, seed=5)).any()
 
 
+def test_means_over_equally_many_prompts_share_draws_that_nobody_can_change() -> None:
+    counts = draws(9, resamples=50, seed=4)
+    assert draws(9, resamples=50, seed=4) is counts
+    with pytest.raises(ValueError, match="read-only"):
+        counts[0, 0] = 9
+
+
 def test_resamples_weigh_prompts_by_their_rows() -> None:
     places, count = numbered(["x", "y", "y"])
-    counts = np.array([[2, 0], [0, 2], [1, 1]])
+    counts = np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
     assert count == 2
     assert resampled_means([1.0, 4.0, 6.0], places, counts).tolist() == [1.0, 5.0, pytest.approx(11 / 3)]

@@ -2,6 +2,7 @@
 
 import builtins
 from collections.abc import Collection, Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,10 +51,18 @@ class Load:
 
 
 class Worker:
-    """Yields its rows until it is to be lost, after so many of them in all; `lives` times."""
+    """Yields its rows until it is to be lost, after so many of them in all; `lives` times. At first it can't
+    be reached `unreached` times."""
 
-    def __init__(self, after: int = 10_000, lives: int = 10_000, error: Exception | None = None):
+    def __init__(
+        self,
+        after: int = 10_000,
+        lives: int = 10_000,
+        error: Exception | None = None,
+        unreached: int = 0,
+    ):
         self.after = after
+        self.unreached = unreached
         self.lives = lives
         self.error = error
         self.did: list[Place] = []
@@ -66,6 +75,9 @@ class Worker:
 
     def remote(self, given: Any) -> Any:
         if given == "job":
+            if self.unreached:
+                self.unreached -= 1
+                return Lost()
             self.left = self.after
             self.lives -= 1
             return Dead() if self.lives < 0 else Load()
@@ -104,6 +116,21 @@ def test_rows_of_lost_workers_are_run_again_and_no_other() -> None:
         assert len(frail.did) + len(sound.did) == len(ROWS), "what had come was not run again"
         assert sum("a worker was lost" in one for one in said) == 2
         assert sum("couldn't be started" in one for one in said) == 1
+
+
+def test_a_worker_that_cannot_be_reached_is_asked_again_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, slept = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    rows, said = run(Worker(unreached=3))
+    assert sorted(rows) == ROWS and said == []
+    assert slept == [cluster.PAUSE] * 3
 
 
 def test_without_any_worker_left_what_is_done_is_kept_and_the_rest_told() -> None:

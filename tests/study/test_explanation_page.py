@@ -1,6 +1,5 @@
 """The page of an explanation, in a browser without a network."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,12 @@ import pytest
 
 from arith import Engine, Formula, SpecError
 from arith.runtime.explaining.explanation import Explanation
-from arith.study.explanation_page import prompt_text, write_explanation_page
+from arith.study.explanation_page import write_explanation_page
+from arith.study.prompt_text import prompt_text
 from tests.runtime.reference import raw
 
 HOSTILE = '</script><script>document.title="x"</script><img src=x onerror="document.title=1">'
-TEXT = f"in the\n rain\té {HOSTILE}"
-CHROMIUM = shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("chromium isn't installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+TEXT = f"in the\n rain\té {HOSTILE} \u202egnp"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +63,8 @@ def test_every_token_is_shown_and_no_text_is_code(opened: Any, explanation: Expl
     page = opened(explanation)
     shown = tokens(page).all_text_contents()
     assert len(shown) == len(explanation.tokens)
-    assert "".join(shown).replace("⏎", "").replace("‹C3›", "").replace("·", " ") == TEXT
+    text = "".join(shown).replace("⏎", "").replace("‹C3›", "").replace("‹E2›‹80›‹202E›", "\u202e")
+    assert text.replace("·", " ") == TEXT
     assert page.locator("#prompt").inner_text() == HOSTILE
     assert page.title() == "base + w*arm - 0.4*other"
     assert page.locator("img").count() == 0 and page.locator("script").count() == 2

@@ -44,6 +44,7 @@ def test_no_character_of_a_text_commands_the_terminal(explanation: Explanation) 
     text = shown(explanation)
     assert "\x1b" not in text and "‹1B›[31m" in text
     assert visible(" a\n\t\x07\x9b", "text") == "·a⏎⇥‹07›‹9B›"
+    assert visible("\u202eabc\u2069", "text") == "‹202E›abc‹2069›"  # would turn what stands behind it
     assert visible("‹C3 A9›", "bytes") == "‹C3 A9›"
 
 

@@ -1,6 +1,5 @@
 """The page of a trade-off in a headless browser: pointer, keyboard, and texts that try to run."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,11 @@ from arith.study.area import areas_of
 from arith.study.frontier import Goal
 from arith.study.frontier_page import write_frontier_page
 from arith.study.preference import Preference
-from arith.study.series_reading import read_series
+from arith.study.series_reading import Source, read_together
 from arith.study.trade_off import TradeOff
 from tests.study.swept import write_results, write_scores
 
 EVIL = "</script><script>window.ran = 1</script><img src=x onerror='window.ran = 2'><!--<script>"
-CHROMIUM = shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with playwright.sync_playwright() as running:
-        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +27,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, means in (("good", [1, 2, 3, 1.5]), ("kind", [9, 8, 7, 7.5])):
         write_scores(folder / "own", name, [mean + 0.1 * n for n in range(5) for mean in means])
         write_scores(folder / "soup", name, [0.5 + 0.1 * n for n in range(5)])
-    own = read_series("sweep", folder / "own", ["good", "kind"])
-    soup = read_series(EVIL, folder / "soup", ["good", "kind"], own.shown)
+    names = ["good", "kind"]
+    own, soup = read_together([Source("sweep", folder / "own", names), Source(EVIL, folder / "soup", names)])
     trade = TradeOff([own, soup], Goal("good"), Goal("kind"), Preference("2*good + kind"))
     return write_frontier_page(trade, areas_of(trade), folder)
 

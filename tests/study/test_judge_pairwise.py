@@ -14,6 +14,7 @@ import pytest
 from arith.errors import EndpointError, OptionError, SpecError
 from arith.study.judging import endpoint
 from arith.study.judging.cache import ReplyCache
+from arith.study.judging.cost import tokens_of
 from arith.study.judging.keys import JudgeKeys
 from arith.study.judging.pairwise import Pair, PairwiseJudge
 from arith.study.judging.reply import Reply
@@ -176,6 +177,12 @@ def test_the_cost_is_known_before_and_can_be_refused(tmp_path: Path) -> None:
         assert len(server.bodies) == 3
 
 
+def test_a_text_of_other_letters_has_more_tokens_than_a_quarter_of_its_bytes() -> None:
+    assert tokens_of("four") == 1 and tokens_of("five5") == 2 and tokens_of("") == 0
+    assert tokens_of("你好吗我很好") == 9  # tokenizers make one or two of such a letter
+    assert tokens_of("naïve") == 2
+
+
 def test_a_killed_judge_pays_for_no_reply_twice(tmp_path: Path) -> None:
     """Killed again and again, as a rule in the middle: each request is answered once but for those which were
     on their way when it was killed."""
@@ -211,6 +218,34 @@ def test_a_killed_judge_pays_for_no_reply_twice(tmp_path: Path) -> None:
         assert 200 <= len(server.bodies) <= 200 + 2 * kills
     lines = (tmp_path / "judge_cache.jsonl").read_text().splitlines()
     assert len({json.loads(line)["request"] for line in lines}) == len(lines) == 200
+
+
+def test_what_other_processes_have_appended_is_not_asked_again(tmp_path: Path) -> None:
+    """Another judge, with a cache of its own as in another process, has asked the second half meanwhile."""
+    with StandIn(by_length()) as server:
+        keys = keys_of(server, swap="none", concurrency=1)
+        first, second = PairwiseJudge(keys, tmp_path), PairwiseJudge(keys, tmp_path)
+        second.cache = ReplyCache(second.cache.path)
+        assert first.estimate(PAIRS).requests == len(PAIRS)
+        list(second.judge(PAIRS[4:]))
+        assert outcomes(first, PAIRS) == expected(PAIRS)
+        assert len(server.bodies) == len(PAIRS)
+    lines = (tmp_path / "judge_cache.jsonl").read_text().splitlines()
+    assert len({json.loads(line)["request"] for line in lines}) == len(lines) == len(PAIRS)
+
+
+def test_a_cache_is_one_however_it_is_named_and_as_the_file_is_now(tmp_path: Path) -> None:
+    one = ReplyCache.at(tmp_path / "cache.jsonl")
+    (tmp_path / "link").symlink_to(tmp_path)
+    one.add("a", Reply("text", 1, None))
+    one.add("b", Reply("text", 1, None))
+    assert ReplyCache.at(tmp_path / "link" / "cache.jsonl") is one and "a" in one
+    lines = (tmp_path / "cache.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "cache.jsonl").write_text(lines[1])
+    assert "a" not in ReplyCache.at(tmp_path / "cache.jsonl") and "b" in one
+    ReplyCache(tmp_path / "cache.jsonl").add("c", Reply("other", 1, None))
+    one.add("c", Reply("late", 1, None))
+    assert one["c"].text == "other"  # the first one stays
 
 
 def test_a_cache_of_something_else_is_refused(tmp_path: Path) -> None:

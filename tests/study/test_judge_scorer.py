@@ -31,7 +31,7 @@ def by_text(sweep: Path) -> dict[tuple[float, str], float]:
     rows = read_results(sweep)
     return {
         (float(row.point["h"]), row.text): score
-        for row, score in zip(rows, read_scores(sweep, "judged", rows), strict=True)
+        for row, score in zip(rows, read_scores(sweep, "judged", rows).values, strict=True)
     }
 
 
@@ -109,6 +109,42 @@ def test_what_costs_is_agreed_to_first(arith: Any, sweep: Path, tmp_path: Path) 
         refused(arith("score-sweep", sweep, "--with", poor, "--yes"), "`max_cost` is 0.01")
         assert server.bodies == []
         assert arith("score-sweep", sweep, "--with", judge, "--yes").exit_code == 0
+
+
+def test_other_texts_of_the_reference_are_judged_anew(arith: Any, sweep: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base.jsonl"
+    with StandIn(by_length()) as server:
+        judge = write_judge(tmp_path / "s.yaml", server.url, kind=True, reference=base.name)
+        write_results(base, LOW)
+        assert arith("score-sweep", sweep, "--with", judge).exit_code == 0
+        assert by_text(sweep)[1.0, "aaaa"] == 1.0
+        base.unlink()
+        write_results(base, [["aaaaa", "bbb"], *LOW[1:]])
+        result = arith("score-sweep", sweep, "--with", judge)
+        assert result.exit_code == 0 and "judged: 2 texts" in result.stderr  # at both points
+        assert by_text(sweep)[1.0, "aaaa"] == 0.0
+        assert "nothing to do" in arith("score-sweep", sweep, "--with", judge).stderr
+
+
+def test_judges_with_one_cache_pay_together_for_what_both_ask(
+    arith: Any, sweep: Path, tmp_path: Path
+) -> None:
+    """Two judges that differ in what becomes of a row's score alone: each would ask seven times."""
+    judges = tmp_path / "judges.yaml"
+    with StandIn(by_length()) as server:
+        keys = {
+            "kind": "judge", "url": server.url, "model": "m", "criterion": "overall",
+            "reference_point": {"h": 0}, "price": {"input": 0, "output": 1000}, "max_tokens": 1000,
+        }  # fmt: skip
+        both = {
+            "one": keys,
+            "two": {**keys, "seed": 1, "cache": "../" + tmp_path.name + "/judge_cache.jsonl"},
+        }
+        judges.write_text(json.dumps(both))
+        refused(arith("score-sweep", sweep, "--with", judges), "scoring costs up to 7.00")
+        assert arith("score-sweep", sweep, "--with", judges, "--yes").exit_code == 0
+        assert len(server.bodies) == 7
+    assert len((tmp_path / "judge_cache.jsonl").read_text().splitlines()) == 7
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from arith.errors import SpecError
 from arith.study.judging.length_control import fitted, length_controlled, length_terms
-from arith.study.judging.win_rate import WinRate, by_scores
+from arith.study.judging.matching import at_point
+from arith.study.judging.win_rate import Matched, WinRate, by_scores
 from arith.study.results import read_results
 from tests.cli.conftest import arith as arith
 from tests.cli.conftest import refused
@@ -85,8 +87,27 @@ def test_a_sweep_takes_part_with_one_point(arith: Any, tmp_path: Path) -> None:
         refused(arith(*words), "holds rows of 2 points", "h=0, formula=f; h=0.5")
         refused(arith(*words, "--point", "h=0.25"), "no row has the point h=0.25")
         refused(arith(*words, "--point", "h"), "--point h: must be NAME=VALUE")
+        refused(arith(*words, "--point", "h=0_5"), "no row has the point h=0_5")
         result = arith(*words, "--point", "h=0.5", "--point", "formula=f", "--reference-point", "h=0")
     assert result.exit_code == 0 and "0.625" in result.stdout
+
+
+def test_a_point_is_named_as_it_is_shown_and_exactly_where_that_is_not_enough(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for h in (0.1234567, 0.30000000000000004, 0.4000001, 0.4000002):
+        write_results(path, [["text"]], point={"h": h})
+    rows = read_results(path)
+
+    def at(h: float) -> Any:
+        return at_point(rows, {"h": h}, path)[0].point["h"]
+
+    assert at(0.123457) == at(0.1234567) == 0.1234567 and at(0.3) == 0.30000000000000004
+    assert at(0.4000002) == 0.4000002
+    with pytest.raises(SpecError, match=r"rows of 2 points with h=0\.4, and one") as caught:
+        at(0.4)
+    assert caught.value.hint == "its points: h=0.4000001; h=0.4000002"
+    with pytest.raises(SpecError, match=r"no row has the point h=0\.12345670000001"):
+        at(0.12345670000001)
 
 
 def test_scores_that_are_there_compare_too(arith: Any, results: tuple[Path, Path], tmp_path: Path) -> None:
@@ -101,6 +122,36 @@ def test_scores_that_are_there_compare_too(arith: Any, results: tuple[Path, Path
     assert result.exit_code == 0 and "0.625 [" in result.stdout
     refused(arith("win-rate", *folders), "--judge FILE or by --scores NAME")
     assert by_scores([1.0, math.nan, 0.0], [0.0, 1.0, 0.0]) == ["win", "undetermined", "tie"]
+
+
+def test_scores_that_other_settings_made_are_not_compared(
+    arith: Any, results: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scorers = tmp_path / "scorers.yaml"
+    for path, kind in zip(results, ("length", "distinct_1"), strict=True):
+        scorers.write_text(f"mine: {{kind: {kind}}}")
+        assert arith("score-sweep", path, "--with", scorers).exit_code == 0
+    words = ("win-rate", *results, "--scores", "mine")
+    refused(arith(*words), f"`mine` of {results[0]} and of {results[1]}", "different settings", "--overwrite")
+    assert arith("score-sweep", results[0], "--with", scorers, "--overwrite").exit_code == 0
+    assert arith(*words).exit_code == 0
+
+
+def test_the_order_of_the_rows_on_disk_changes_no_interval(arith: Any, tmp_path: Path) -> None:
+    """Four wins, a tie and two losses, one of them of the same prompt as a win."""
+    one = write_results(
+        tmp_path / "a.jsonl", [["aaaa", "a"], ["b" * 3], ["c" * 3], ["d" * 6], ["e"], ["f" * 5]]
+    )
+    other = write_results(tmp_path / "b.jsonl", [["aaa", "aaa"], ["b"], ["c"], ["ddd"], ["eee"], ["f" * 5]])
+    rows = read_results(one)
+
+    def rate(first: list[Any]) -> str:
+        couples = Matched.of(first, read_results(other)).couples
+        lengths = [(len(row.text), len(beside.text)) for row, beside in couples]
+        found = WinRate.of(couples, by_scores(*zip(*lengths, strict=True)), lengths)
+        return f"{found.rate} {found.controlled}"
+
+    assert {rate(random.Random(seed).sample(rows, len(rows))) for seed in range(2)} == {rate(rows)}
 
 
 def test_a_judge_file_says_what_is_wrong_in_it(
@@ -187,7 +238,7 @@ def test_the_command_tells_the_controlled_rate(arith: Any, tmp_path: Path) -> No
         result = arith("win-rate", *paths, "--judge", judge, "--length-controlled")
     assert result.exit_code == 0 and "at equal lengths" in result.stdout
     rows = [read_results(path) for path in paths]
-    couples = list(zip(*rows, strict=True))
+    couples = Matched.of(*rows).couples
     lengths = [(len(one.text), len(other.text)) for one, other in couples]
     found = WinRate.of(couples, by_scores(*zip(*lengths, strict=True)), lengths)
     assert found.controlled is not None and found.rate.low > 0.5

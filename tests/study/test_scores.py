@@ -32,8 +32,8 @@ def write(folder: Path, rows: Sequence[ResultRow], name: str = "good") -> None:
 def test_scores_come_in_the_order_of_the_rows_however_they_were_made(folder: Path) -> None:
     rows = read_results(folder)
     write(folder, rows[::-1])
-    assert read_scores(folder, "good", rows) == [float(place) for place in range(12)]
-    assert read_scores(folder, "good", rows[5:2:-1]) == [5.0, 4.0, 3.0]
+    assert read_scores(folder, "good", rows).values == [float(place) for place in range(12)]
+    assert read_scores(folder, "good", rows[5:2:-1]).values == [5.0, 4.0, 3.0]
     assert score_names(folder) == ["good"]
 
 
@@ -99,10 +99,10 @@ def test_scores_of_other_settings_are_refused_and_can_be_replaced(folder: Path) 
     assert "--overwrite" in str(caught.value.hint)
     with ScoresFile(folder, "good", other, overwrite=True) as file:
         assert file.missing(rows) == rows
-        assert read_scores(folder, "good", rows)[3] == 3.0  # until there is a new one
+        assert read_scores(folder, "good", rows).values[3] == 3.0  # until there is a new one
         for row in rows:
             file.add(row, Scored(-1.0))
-    assert read_scores(folder, "good", rows) == [-1.0] * 12
+    assert read_scores(folder, "good", rows).values == [-1.0] * 12
 
 
 def test_no_score_is_told_from_a_missing_one(folder: Path) -> None:
@@ -110,7 +110,7 @@ def test_no_score_is_told_from_a_missing_one(folder: Path) -> None:
     with ScoresFile(folder, "good", SETTINGS) as file:
         file.add(rows[0], Scored(None, {"why": "no answer"}))
         file.add(rows[1], Scored(2.0))
-    first, second = read_scores(folder, "good", rows)
+    first, second = read_scores(folder, "good", rows).values
     assert math.isnan(first) and second == 2.0
 
 
@@ -157,3 +157,37 @@ def test_scores_of_a_results_file_lie_beside_it(folder: Path) -> None:
     rows = read_results(folder)
     write(folder, rows)
     assert read_scores(folder / "results.jsonl", "good", rows) == read_scores(folder, "good", rows)
+    (folder / "results.jsonl").rename(folder / "base.jsonl")
+    assert score_names(folder / "base.jsonl") == []  # of other files of the folder
+
+
+def test_scoring_anew_leaves_the_scores_of_other_files_of_the_folder(folder: Path) -> None:
+    files = [folder / "base.jsonl", folder / "arm.jsonl"]
+    for number, file in enumerate(files):
+        write_rows(folder, [sweep_row(place, text=f"text {number}") for place in range(2)]).joinpath(
+            "results.jsonl"
+        ).rename(file)
+        rows = read_results(file)
+        with ScoresFile(file, "good", {"scale": number}, overwrite=True) as scores:
+            assert scores.missing(rows) == rows
+            for row in rows:
+                scores.add(row, Scored(float(number)))
+    assert [read_scores(file, "good", read_results(file)).values for file in files] == [[0, 0], [1, 1]]
+
+
+def test_a_score_against_a_row_that_is_another_now_is_missing(folder: Path) -> None:
+    rows = read_results(folder)[:2]
+
+    def score(reference: str) -> list[ResultRow]:
+        with ScoresFile(folder, "good", SETTINGS) as file:
+            missing = file.missing(rows, lambda row: reference if row is rows[0] else "same")
+            for row in missing:
+                kept = reference if row is rows[0] else "same"
+                file.add(row, Scored(float(len(reference)), None, kept))
+        return missing
+
+    assert score("a") == rows and score("a") == []
+    assert score("bb") == rows[:1] and score("bb") == []
+    assert read_scores(folder, "good", rows).values == [2.0, 1.0]
+    assert score("a") == rows[:1]  # the last one counts
+    assert read_scores(folder, "good", rows).values == [1.0, 1.0]

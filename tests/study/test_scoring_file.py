@@ -11,6 +11,8 @@ from arith.study.scoring.scorers import Task, asked_for, scorer_of
 from arith.study.scoring.text_measures import MEASURES
 from tests.study.written_rows import grid, write_rows
 
+JUDGE = "kind: judge\n  url: http://localhost/v1\n  model: m\n  criterion: harmless"
+
 
 def written(tmp_path: Path, text: str) -> str:
     path = tmp_path / "scorers.yaml"
@@ -35,6 +37,9 @@ def written(tmp_path: Path, text: str) -> str:
         ("a:\n  kind: reward", 1, "the key `a.model` is missing"),
         ("a:\n  kind: classifier\n  model: m", 1, "the key `a.label` is missing"),
         ("a:\n  kind: python\n  function: just_a_name", 3, "`a.function`"),
+        (f"a:\n  {JUDGE}\n  price:\n    inptu: 1\n    output: 1", 7, "did you mean `input`?"),
+        ("a:\n  kind: reward\n  modle: m", 3, "did you mean `model`?"),
+        (f"a:\n  {JUDGE}\n  swop: none", 6, "did you mean `swap`?"),
         ("a: {kind: length}\na: {kind: length}", 2, "`a` stands twice"),
     ],
 )

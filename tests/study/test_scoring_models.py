@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,26 @@ def test_tokens_of_another_tokenizer_are_refused(
         scores(rows, kind="log_likelihood", formula="x", spec="./other.yaml")
 
 
+@pytest.mark.parametrize(("prompt", "tokens"), [("x" * 600, [97]), ("x" * 300, [97] * 300)])
+def test_a_row_too_long_for_a_model_is_named_before_any_is_scored(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prompt: str, tokens: list[int]
+) -> None:
+    def score(*_: object) -> None:
+        raise AssertionError("a row was scored")
+
+    monkeypatch.setattr("arith.study.scoring.log_likelihood.LogLikelihood.score", score)
+    rows = [
+        sweep_row(text="a", token_ids=[97]),
+        sweep_row(1, prompt=prompt, text="a" * len(tokens), token_ids=tokens),
+    ]
+    results = write_rows(tmp_path / "out", rows)
+    (results / "spec.yaml").write_bytes((folder / "spec.yaml").read_bytes())
+    (tmp_path / "scorers.yaml").write_text("fluency: {kind: log_likelihood, formula: base}")
+    done = CliRunner().invoke(app, ["score-sweep", str(results), "--with", str(tmp_path / "scorers.yaml")])
+    assert done.exit_code == 2 and "results.jsonl:2: the prompt has" in done.stderr
+    assert "its context window is 512" in done.stderr
+
+
 def test_rewards_are_those_of_a_plain_forward_over_prompt_and_answer(
     folder: Path, scores: Scores, tiny_reward: str
 ) -> None:
@@ -188,3 +209,29 @@ def test_what_a_model_cannot_read_is_refused_before_its_weights_are_loaded(
         scores(rows, kind="classifier", model=tiny_classifier, label="rood")
     with pytest.raises(OperandError, match="has 3 outputs"):
         scores(rows, kind="reward", model=tiny_classifier)
+
+
+def test_a_model_that_was_replaced_is_another_scorer(
+    folder: Path, tmp_path: Path, tiny_classifier: str
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_classifier, model)
+    path = tmp_path / "scorers.yaml"
+    kinds = {
+        "likelihood": {"kind": "log_likelihood", "formula": "base", "spec": "spec.json"},
+        "said": {"kind": "classifier", "model": str(model), "label": 0},
+    }
+    path.write_text(json.dumps(kinds))
+    task = Task(folder, [], "cpu")
+
+    def settings() -> list[Mapping[str, Any]]:
+        return [scorer_of(name, asked, task).settings for name, asked in asked_for([str(path)]).items()]
+
+    (tmp_path / "spec.json").write_text(
+        json.dumps({"formula": "base", "operands": {"base": {"model": str(model)}}})
+    )
+    before = settings()
+    assert settings() == before
+    config = (model / "config.json").read_text()
+    (model / "config.json").write_text(config + "\n")
+    assert all(now != then for now, then in zip(settings(), before, strict=True))

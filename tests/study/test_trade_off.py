@@ -1,17 +1,21 @@
 """Series read from disk side by side: means, frontiers, areas and what is picked."""
 
+import functools
 import itertools
+import math
 import random
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arith.errors import OptionError, SpecError
 from arith.study.area import areas_of
+from arith.study.bootstrap import Interval, draws
 from arith.study.frontier import Goal
 from arith.study.preference import Preference
-from arith.study.series import Series
+from arith.study.series import ScoredPoint, Series
 from arith.study.series_reading import read_series
 from arith.study.trade_off import TradeOff
 from grammar.errors import FormulaError
@@ -27,6 +31,19 @@ def series(path: Path, means: dict[float, tuple[float, float]], *, noise: float 
     for place, name in enumerate(("good", "length")):
         write_scores(path, name, [pair[place] + shift for shift in shifts for pair in means.values()])
     return read_series(path.name, path, {"good", "length"})
+
+
+def noisy_series(gains: "np.ndarray[tuple[int, int, int], np.dtype[np.float64]]") -> Series:
+    """Points with these gains of each prompt `[prompts, points, 2]`, in `GOOD` and in `SHORT`."""
+    prompts = [str(number) for number in range(len(gains))]
+    points = []
+    for place in range(gains.shape[1]):
+        rows = {"good": gains[:, place, 0].tolist(), "length": (-gains[:, place, 1]).tolist()}
+        means = {
+            name: Interval(statistics.fmean(values), math.nan, math.nan) for name, values in rows.items()
+        }
+        points.append(ScoredPoint({"w": place}, means, prompts, rows, []))
+    return Series("noisy", points, [], [], {})
 
 
 def test_means_are_those_of_a_points_rows(tmp_path: Path) -> None:
@@ -128,22 +145,24 @@ def test_a_preference_is_an_expression_over_scores() -> None:
         Preference("1 + 2")
     with pytest.raises(FormulaError):
         Preference("good +")
-    with pytest.raises(OptionError, match=r"(?s)at point 2 \(good=0\).*division by zero"):
-        Preference("1 / good").values([{"good": 1.0}, {"good": 0.0}])
+    assert Preference("1 / good").value({"good": 2.0}) == 0.5
+    with pytest.raises(OptionError, match=r"(?s)at a point with good=0: .*division by zero"):
+        Preference("1 / good").value({"good": 0.0})
     with pytest.raises(OptionError, match=r"(?s)`god` has no value.*did you mean `good`"):
-        Preference("god").values([{"good": 1.0}])
+        Preference("god").value({"good": 1.0})
 
 
 def test_areas_of_equal_series_differ_by_exactly_nothing(tmp_path: Path) -> None:
     means = {0.0: (1.0, 10.0), 1.0: (2.0, 12.0)}
     own = series(tmp_path / "own", means, noise=0.3)
-    areas = areas_of(TradeOff([own, own], GOOD, SHORT))
+    reference = {"good": 0.0, "length": 20.0}
+    areas = areas_of(TradeOff([own, own], GOOD, SHORT, reference_scores=reference))
     assert areas[0].size == areas[1].size and areas[0].size.low < areas[0].size.high
     assert (areas[1].lead.mean, areas[1].lead.low, areas[1].lead.high) == (0, 0, 0)
 
 
 def test_the_interval_of_an_area_holds_that_of_all_resamples_counted_out(tmp_path: Path) -> None:
-    """Of three prompts there are 27 resamples; the bounds are among the areas of these."""
+    """Of three prompts there are 27 resamples; the bounds are areas of these, mirrored at the figure."""
     write_results(tmp_path, [{"w": 0.0}], ["a", "b", "c"])
     good, length = [1.0, 2.0, 4.0], [-3.0, -1.0, -1.0]
     write_scores(tmp_path, "good", good)
@@ -157,10 +176,42 @@ def test_the_interval_of_an_area_holds_that_of_all_resamples_counted_out(tmp_pat
         statistics.fmean(good[n] for n in drawn) * -statistics.fmean(length[n] for n in drawn)
         for drawn in itertools.product(range(3), repeat=3)
     )
-    assert area.size.mean == pytest.approx(7 / 3 * 5 / 3)
+    size = 7 / 3 * 5 / 3
+    assert area.size.mean == pytest.approx(size)
     # 2.5% of 27 is less than one: the lowest and the highest of them.
-    assert area.size.low == pytest.approx(counted[0]) and area.size.high <= counted[-1] + 1e-12
-    assert area.size.high >= counted[-3] - 1e-12
+    assert area.size.high == pytest.approx(2 * size - counted[0])
+    assert 2 * size - counted[-1] - 1e-12 <= area.size.low <= 2 * size - counted[-3] + 1e-12
+
+
+def test_no_area_has_an_interval_below_nothing() -> None:
+    """The point's mean is the reference; half of the resamples are better than it."""
+    trade = TradeOff([noisy_series(np.array([[[1.0, 1.0]], [[-1.0, -1.0]]]))], GOOD, SHORT)
+    (area,) = areas_of(trade)
+    assert area.size == Interval(0.0, 0.0, 0.0)
+
+
+def test_about_95_of_100_intervals_hold_the_area_though_a_frontier_of_noisy_means_reaches_too_far(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nine points in truth dominate 0.36, and five that are no better than one of them 0.16: by their means
+    over 30 prompts both dominate more, the nine more so."""
+    monkeypatch.setattr("arith.study.area.draws", functools.partial(draws, resamples=200))
+    grid = [(x, y) for x in (0.0, 0.05, 0.1) for y in (0.0, 0.05, 0.1)]
+    reference = {"good": -0.5, "length": 0.5}
+    generator = np.random.default_rng(0)
+    sizes, leads, excess = 0, 0, 0.0
+    for _ in range(120):
+        shift = generator.normal(size=(30, 1, 2))
+        own, other = (
+            noisy_series(np.array(means) + shift + generator.normal(size=(30, len(means), 2)))
+            for means in (grid, [(-0.1, -0.1)] * 5)
+        )
+        areas = areas_of(TradeOff([own, other], GOOD, SHORT, reference_scores=reference))
+        excess += (areas[0].size.mean - 0.36) / 120
+        sizes += areas[0].size.low <= 0.36 <= areas[0].size.high
+        leads += areas[1].lead.low <= 0.36 - 0.16 <= areas[1].lead.high
+    assert excess > 0.1
+    assert 0.88 <= sizes / 120 <= 1 and 0.88 <= leads / 120 <= 1
 
 
 def test_of_one_prompt_an_area_has_no_interval(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
+from weakref import WeakValueDictionary
 
 from filelock import FileLock
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.results_file import check_writable
 from arith.study.judging.reply import Reply
 
@@ -26,18 +27,27 @@ def request_key(url: str, body: Mapping[str, object]) -> str:
 class ReplyCache:
     """A JSON Lines file of replies by the digests of their requests.
 
-    A reply is on disk before it is used. Threads and processes may append to one file at the same time; a
-    line that was cut off is dropped by whoever appends next. Raises `SpecError` for a file that can't be read
-    or written, and for one that holds something else.
+    A reply is on disk before it is used. Threads and processes may append to one file at the same time: a
+    line that was cut off is dropped by whoever appends next, who also reads what others have appended. Raises
+    `SpecError` for a file that can't be read or written, and for one that holds something else.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        check_writable(path)
         self._threads = threading.Lock()
         self._replies: dict[str, Reply] = {}
-        if path.exists():
-            self._read()
+        self.read()
+
+    @classmethod
+    def at(cls, path: Path) -> "ReplyCache":
+        """The cache in this file, as it is now: one for all in this process who name it, however they do."""
+        real = os.path.realpath(path)
+        found = _CACHES.get(real)
+        if found is None:
+            found = _CACHES[real] = cls(path)
+        else:
+            found.read()
+        return found
 
     def __contains__(self, key: str) -> bool:
         return key in self._replies
@@ -45,33 +55,57 @@ class ReplyCache:
     def __getitem__(self, key: str) -> Reply:
         return self._replies[key]
 
+    def read(self) -> None:
+        """Takes over what the file holds now, and nothing else."""
+        check_writable(self.path)
+        with self._threads:
+            self._replies.clear()
+            self._bytes = self._lines = 0  # of the file, read so far
+            if self.path.exists():
+                try:
+                    with open(self.path, "rb") as stream:
+                        self._go_on(stream)
+                except OSError as error:
+                    raise self._failed("read", error) from None
+
     def add(self, key: str, reply: Reply) -> None:
-        """Keeps the reply."""
+        """Keeps the reply, unless another process has got one meanwhile: then that one is kept."""
         line = json.dumps({"request": key, **reply.as_json()}, ensure_ascii=False).encode("utf-8") + b"\n"
         with self._threads:
             try:
                 with FileLock(f"{self.path}.lock"), open(self.path, "a+b") as stream:
                     _drop_torn_line(stream)
+                    self._go_on(stream)
+                    if key in self._replies:
+                        return
                     stream.write(line)
             except OSError as error:
                 raise self._failed("written", error) from None
+            self._bytes += len(line)
+            self._lines += 1
             self._replies[key] = reply
 
-    def _read(self) -> None:
-        try:
-            *whole, _ = self.path.read_bytes().split(b"\n")
-        except OSError as error:
-            raise self._failed("read", error) from None
-        for number, line in enumerate(whole, start=1):
+    def _go_on(self, stream: BinaryIO) -> None:
+        """Reads the whole lines behind those that were read; all, where the file has become shorter."""
+        if stream.seek(0, os.SEEK_END) < self._bytes:
+            self._bytes = self._lines = 0
+        stream.seek(self._bytes)
+        *whole, _ = stream.read().split(b"\n")
+        for line in whole:
+            self._lines += 1
+            self._bytes += len(line) + 1
             try:
                 row = json.loads(line)
                 self._replies[row["request"]] = Reply.from_json(row)
             except (ValueError, KeyError, TypeError):
-                message = f"{self.path}:{number}: not a reply of a judge"
+                message = f"{self.path}:{self._lines}: not a reply of a judge"
                 raise SpecError(message, "take the line out, or name another file by `cache`") from None
 
     def _failed(self, what: str, error: OSError) -> SpecError:
-        return SpecError(f"{self.path}: can't be {what}: {(error.strerror or str(error)).lower()}")
+        return SpecError(f"{self.path}: can't be {what}: {reason_of(error)}")
+
+
+_CACHES: WeakValueDictionary[str, ReplyCache] = WeakValueDictionary()  # by real paths
 
 
 def _drop_torn_line(stream: BinaryIO) -> None:

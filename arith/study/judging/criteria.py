@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from arith.errors import SpecError
+from arith.errors import SpecError, reason_of
 from arith.study.judging.keys import Criterion, JudgeKeys
 
 PLACES = ("prompt", "answer_a", "answer_b")
@@ -94,7 +94,7 @@ def read_template(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SpecError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise SpecError(f"{path}: {reason_of(error)}") from None
     except UnicodeDecodeError as error:
         raise SpecError(f"{path}: not UTF-8 text (byte {error.start})") from None
     lacking = [f"{{{name}}}" for name in PLACES if f"{{{name}}}" not in text]

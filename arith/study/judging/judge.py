@@ -1,11 +1,10 @@
 """The judge as a scorer: each row against its reference."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from arith.errors import SpecError
-from arith.study.judging.cost import Estimate
 from arith.study.judging.keys import JudgeKeys
 from arith.study.judging.matching import Match, at_point, by_match, listed_rows, match_of
 from arith.study.judging.pairwise import Pair, PairwiseJudge
@@ -48,29 +47,37 @@ class Judge(Scorer):
         if lacking:
             message = f"{len(lacking)} of {len(rows)} rows have no reference:{listed_rows(lacking)}"
             raise SpecError(message, "a reference has the same prompt, fields, occurrence and sample")
-        return f"{self.keys.model} at {self.pairwise.endpoint.url}: {self._estimate(rows)}"
+        estimate = self.pairwise.estimate(self._pairs(rows))
+        return f"{self.keys.model} at {self.pairwise.endpoint.url}: {estimate}"
 
-    def price(self, rows: Sequence[ResultRow]) -> float | None:
-        """What these rows cost at most, in the currency of `price`; None without it."""
-        return self._estimate(rows).cost
+    def reference(self, row: ResultRow) -> str | None:
+        """The key of the row that this one is compared with: where its text changes it is another one."""
+        there = self._references.get(match_of(row))
+        return None if there is None else there.key
+
+    def prices(self, rows: Sequence[ResultRow]) -> Mapping[Hashable, float]:
+        """What each request about these rows costs at most, in the currency of `price`; none without it."""
+        return self.pairwise.prices(self._pairs(rows))
 
     def score(self, rows: Sequence[ResultRow]) -> Iterator[tuple[int, Scored]]:
         """The place in `rows` and the score of each, in any order, as they are done."""
         asked = []
         for place, row in enumerate(rows):
             if self._is_itself(row):
-                yield place, Scored(0.5, {"outcome": "tie"})
+                yield place, Scored(0.5, {"outcome": "tie"}, row.key)
             else:
                 asked.append(place)
         for index, judgement in self.pairwise.judge([self._pair(rows[place]) for place in asked]):
-            yield asked[index], Scored(self._value(judgement), judgement.details())
+            place = asked[index]
+            reference = self.reference(rows[place])
+            yield place, Scored(self._value(judgement), judgement.details(), reference)
 
     def summary(self) -> str:
         """What was asked, what went wrong on the way, and how it came out."""
         return self.pairwise.summary()
 
-    def _estimate(self, rows: Sequence[ResultRow]) -> Estimate:
-        return self.pairwise.estimate([self._pair(row) for row in rows if not self._is_itself(row)])
+    def _pairs(self, rows: Sequence[ResultRow]) -> list[Pair]:
+        return [self._pair(row) for row in rows if not self._is_itself(row)]
 
     def _value(self, judgement: Judgement) -> float | None:
         if self.keys.value == "win":

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ class PairwiseJudge:
         self.keys = keys
         self.template = template_of(keys, folder)
         self.endpoint = Endpoint(keys.url, key_env=keys.key_env, timeout=keys.timeout, retries=keys.retries)
-        self.cache = ReplyCache(folder / Path(keys.cache).expanduser())
+        self.cache = ReplyCache.at(folder / Path(keys.cache).expanduser())
         self.usage = Usage(keys.price)
         self.outcomes: Counter[str] = Counter()
 
@@ -64,20 +64,33 @@ class PairwiseJudge:
         """What comparing these pairs takes. Raises `OptionError` where it could cost more than `max_cost`."""
         asked = {one.key: one.body for pair in pairs for one in self._questions(pair)}
         new = [body for key, body in asked.items() if key not in self.cache]
-        limit = self.keys.output_limit
-        found = Estimate(
-            requests=len(new),
-            known=len(asked) - len(new),
-            input_tokens=sum(tokens_of(body["messages"][0]["content"]) for body in new),
-            output_tokens=None if limit is None else limit * len(new),
-            price=self.keys.price,
-        )
+        found = self._estimate(new, known=len(asked) - len(new))
         most = self.keys.max_cost
         if most is not None and found.cost is not None and found.cost > most:
             raise OptionError(
                 f"judging takes {found}, and `max_cost` is {most:g}", "judge fewer rows at first"
             )
         return found
+
+    def prices(self, pairs: Sequence[Pair]) -> dict[Hashable, float]:
+        """What each request that comparing these pairs takes costs at most; nothing without a price. Judges
+        with one cache share their requests: these have the same keys."""
+        found: dict[Hashable, float] = {}
+        for one in (one for pair in pairs for one in self._questions(pair) if one.key not in self.cache):
+            cost = self._estimate([one.body]).cost
+            if cost is not None:
+                found[self.cache.path, one.key] = cost
+        return found
+
+    def _estimate(self, bodies: Sequence[Body], known: int = 0) -> Estimate:
+        limit = self.keys.output_limit
+        return Estimate(
+            requests=len(bodies),
+            known=known,
+            input_tokens=sum(tokens_of(body["messages"][0]["content"]) for body in bodies),
+            output_tokens=None if limit is None else limit * len(bodies),
+            price=self.keys.price,
+        )
 
     def judge(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Judgement]]:
         """The place in `pairs` and the judgement of each, as they are done.
@@ -135,6 +148,8 @@ class PairwiseJudge:
         threads.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, key: str, body: Body) -> None:
+        if key in self.cache:  # another process was faster
+            return
         reply = self.endpoint.ask(body)
         self.cache.add(key, reply)
         self.usage.add(reply)

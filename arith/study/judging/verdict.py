@@ -7,8 +7,12 @@ from typing import Literal
 Outcome = Literal["win", "tie", "lose", "undetermined"]
 LOWEST, HIGHEST = 1.0, 10.0
 
-_NUMBER = r"(\d+(?:\.\d+)?)(?:\s*/\s*10)?"
-_NAMED = re.compile(rf"(?<!\w)A\s*[=:]\s*{_NUMBER}[\s,;|]*(?:and\s+)?B\s*[=:]\s*{_NUMBER}(?![\d.]*\d)")
+_NUMBER = r"(\d++(?:\.\d++)?+)(?:\s*+/\s*+10(?!\d))?+"
+_FURTHER = r"((?:(?:\s*+[-–—/]\s*+|[,.])\d[\d.,]*+)?+)"  # by which it is no rating: `3-4`, `1,5`, `4/5`
+_RATING = rf"\s*[=:]\s*{_NUMBER}{_FURTHER}"
+_NAMED = re.compile(
+    rf"(?<!\w)A{_RATING}(?:\s*\([^()\n]*\))?[\s,;|]*(?:and\s+)?(?:\w+\s+)?B{_RATING}", re.IGNORECASE
+)
 _ALONE = re.compile(rf"{_NUMBER}(?:\s*[,;]\s*|\s+){_NUMBER}")
 
 
@@ -65,13 +69,20 @@ class Judgement:
 
 def ratings_in(reply: str) -> Ratings | None:
     """The ratings of answers A and B: of the last `A=7, B=4` in the reply, or else of its first line that
-    holds two numbers alone. None where there is neither, or a number isn't between 1 and 10."""
+    holds two numbers alone. None where there is neither, one of them is no single number (`B=3-4`), or isn't
+    between 1 and 10."""
     plain = reply.replace("*", "").replace("`", "")
-    found = list(_NAMED.finditer(plain))
-    match = found[-1] if found else _line_of_numbers(plain)
-    if match is None:
+    named = list(_NAMED.finditer(plain))
+    alone = None if named else _line_of_numbers(plain)
+    if named:
+        one, beyond, other, beyond_other = named[-1].groups()
+        if beyond or beyond_other:
+            return None
+    elif alone is not None:
+        one, other = alone.groups()
+    else:
         return None
-    first, second = (float(number) for number in match.groups())
+    first, second = float(one), float(other)
     within = all(LOWEST <= one <= HIGHEST for one in (first, second))
     return Ratings(first, second) if within else None
 

@@ -26,9 +26,11 @@ class Matched:
 
     @classmethod
     def of(cls, first: Sequence[ResultRow], second: Sequence[ResultRow]) -> "Matched":
-        """Rows of one point each. Raises `SpecError` where none of them match."""
+        """Rows of one point each, in an order of their own: they stand on disk as they were finished, and
+        intervals draw prompts by place. Raises `SpecError` where none of them match."""
         there = by_match(second)
-        couples = [(row, there[match_of(row)]) for row in first if match_of(row) in there]
+        found = sorted((row for row in first if match_of(row) in there), key=match_of)
+        couples = [(row, there[match_of(row)]) for row in found]
         if not couples:
             rows = listed_rows([first[0], second[0]])
             raise SpecError(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from arith.spec_file import ClassifierKeys, Name, RewardModelKeys, Text
-from arith.study.judging.keys import JudgeKeys
+from arith.study.judging.keys import JudgeKeys, Price
 from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
 
@@ -90,5 +90,5 @@ def scorers_in(document: YamlDocument) -> dict[str, ScorerKeys]:
 
 
 def _known(location: Key) -> Iterable[str]:
-    """The keys beside the one at that place."""
-    return KINDS[str(location[1])].model_fields
+    """The keys beside the one at that place: in a scorer, or in the price of a judge."""
+    return (KINDS[str(location[1])] if len(location) == 3 else Price).model_fields

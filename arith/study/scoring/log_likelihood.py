@@ -11,12 +11,10 @@ from arith.operands.fingerprint import fingerprints
 from arith.spec import Spec
 from arith.study.results import ResultRow
 from arith.study.scoring.keys import LogLikelihoodKeys
-from arith.study.scoring.scorer import Scored, Scorer
+from arith.study.scoring.scorer import TOGETHER, Scored, Scorer
 from grammar.errors import FormulaError
 from grammar.parse import parse
 from grammar.printer import to_text
-
-TOGETHER = 64  # texts between two writes
 
 
 class LogLikelihood(Scorer):

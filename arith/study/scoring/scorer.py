@@ -1,19 +1,26 @@
 """What a scorer is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from arith.study.results import ResultRow
 
+TOGETHER = 64
+"""Texts that a model scores between two writes."""
+
 
 @dataclass(frozen=True)
 class Scored:
-    """The score of one text, None where it could be given none; `details` are kept beside it."""
+    """The score of one text, None where it could be given none; `details` are kept beside it.
+
+    reference: the key of the row that it was compared with, where it was (`Scorer.reference`).
+    """
 
     score: float | None
     details: Mapping[str, Any] | None = None
+    reference: str | None = None
 
 
 class Scorer(ABC):
@@ -24,10 +31,16 @@ class Scorer(ABC):
     def settings(self) -> Mapping[str, Any]:
         """All that changes the numbers, as JSON can write it."""
 
-    def price(self, rows: Sequence[ResultRow]) -> float | None:
-        """What scoring these rows will cost at most, in the currency of the settings; None where nothing is
-        paid. Where there is a price `arith score-sweep` goes on with `--yes` or a yes at the terminal."""
+    def reference(self, row: ResultRow) -> str | None:
+        """The key of the row that this one is compared with, if it is: a score against another one doesn't
+        count."""
         return None
+
+    def prices(self, rows: Sequence[ResultRow]) -> Mapping[Hashable, float]:
+        """What scoring these rows will cost at most, in the currency of the settings: for each thing that is
+        paid, under a key that scorers have in common where they pay for it once. Where there is a price
+        `arith score-sweep` goes on with `--yes` or a yes at the terminal."""
+        return {}
 
     def check(self, rows: Sequence[ResultRow]) -> str | None:
         """What scoring these rows will take, where it is worth a word, before anything is spent on it.

@@ -5,13 +5,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from arith.operands import Classifier, RewardModel
+from arith.operands.fingerprint import fingerprints
 from arith.study.results import ResultRow
-from arith.study.scoring.scorer import Scored, Scorer
+from arith.study.scoring.scorer import TOGETHER, Scored, Scorer
 
 if TYPE_CHECKING:
     from arith.operands.guide_prompts import Frame
-
-TOGETHER = 64  # texts between two writes
 
 
 class SequenceModelScorer(Scorer):
@@ -27,12 +26,15 @@ class SequenceModelScorer(Scorer):
     @property
     def settings(self) -> Mapping[str, Any]:
         kind = "classifier" if isinstance(self._operand, Classifier) else "reward"
-        return {"kind": kind, **asdict(self._operand), "model": self._operand.weights.model}
+        model = self._operand.weights.model
+        weights = fingerprints({"model": self._operand})
+        return {"kind": kind, **asdict(self._operand), "model": model, "weights": weights}
 
     def check(self, rows: Sequence[ResultRow]) -> str:
         """Raises `OperandError` for a model that isn't what the operand says, and `PromptError` for a prompt
         that doesn't go into its template."""
         from arith.operands.loading import resolve_device
+        from arith.operands.manifest import contradictions
         from arith.operands.sequence_models import output_index
         from arith.runtime.plan import Plan
 
@@ -40,7 +42,7 @@ class SequenceModelScorer(Scorer):
         self._frames(rows)
         plan = Plan.of({self._operand.model: self._operand}, resolve_device(self._device))
         plan.refuse_if_impossible()
-        return str(plan)
+        return "\n".join([str(plan), *contradictions("reward", self._operand)])
 
     def score(self, rows: Sequence[ResultRow]) -> Iterator[tuple[int, Scored]]:
         """Raises `OperandError` for a model that can't be loaded."""

@@ -3,7 +3,9 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from arith import LLM, Formula, OptionError
 from arith.language.alternatives import alternatives
@@ -96,6 +98,11 @@ def test_formulas_are_swept_each_with_the_names_that_it_uses() -> None:
     ] * 2
 
 
+@pytest.mark.parametrize("axis", [(0.0, 0.5), range(2), np.array([0, 0.5]), torch.tensor([0, 0.5])])
+def test_an_axis_in_python_is_any_sequence_of_numbers(axis: Any) -> None:
+    assert values({"h": axis, "s": [1]}) == [{"h": float(value), "s": 1} for value in axis]
+
+
 @pytest.mark.parametrize(
     ("sweep", "words"),
     [
@@ -128,6 +135,14 @@ def test_formulas_are_swept_each_with_the_names_that_it_uses() -> None:
         ({"simplex": {"names": ["h", "h"], "steps": 2}}, "twice"),
         ({"simplex": {"names": ["h"], "steps": 2}}, "at least 2"),
         ({"formula": {}}, "`formula` must have at least 1"),
+        ({"formula": {"a": FORMULA}, "h": [0], "s": [1]}, "doesn't hold the formulas that are compared"),
+        ({"points": [{"h": 1, "s": 2}, {"s": 2, "h": 1}]}, "holds h=1, s=2 twice"),
+        ({"h": range(400), "s": range(400)}, "more than 100,000 points"),
+        ({"simplex": {"names": ["h", "s", *"abcdef"], "steps": 1000}}, "more than 100,000 points"),
+        ({"random": {"count": 100_000, "ranges": {"h": [0, 1]}}, "s": [0, 1]}, "more than 100,000 points"),
+        ({"h": {0.5}, "s": [1]}, "`h` must be a list"),
+        ({1: [0]}, "`1` is no name"),
+        ([("h", [0])], "it has to be a mapping of names to values"),
     ],
 )  # fmt: skip
 def test_a_sweep_that_means_nothing_is_refused(sweep: Sweep, words: str) -> None:

@@ -107,6 +107,10 @@ def test_formulas_are_compared_in_one_engine(tiny_llama: str, tiny_llama_other: 
 def test_a_sweep_that_cannot_be_run_is_refused_before_it_begins(engine: Engine) -> None:
     with pytest.raises(OptionError, match="nothing to sweep"):
         engine.sweep("a")
+    with pytest.raises(OptionError, match="all points have the same, in one dict"):
+        engine.sweep("a", {"v": [1]}, params=[{"w": 1}])  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="doesn't hold the formulas that are compared"):
+        engine.sweep("a", {"formula": {"a": engine.formula}, "v": [1], "w": [1]})
     with pytest.raises(OptionError, match=r"no parameter `u`"):
         engine.sweep("a", {"v": [1]}, params={"w": 1, "u": 2})
     with pytest.raises(OptionError, match="`v` is swept: its value can't be given"):
