@@ -217,13 +217,7 @@ def test_shapes_of_cuda_graphs_are_few() -> None:
     assert shapes.length(257, 300) == 300
 
 
-COMPILED = [
-    "a + 0.5*b",
-    "top_p(a + w*b, 0.9)",
-    "log(0.5*p(a) + 0.5*p(b))",
-    "within(a - 0.5*b, min_p(a, 0.01))",
-    "where(t < 3, a, top_k(b, 20))",
-]
+COMPILED = ["top_p(a + w*b, 0.9)", "where(t < 2, log(0.5*p(a) + 0.5*p(b)), within(a, min_p(b, 0.01)))"]
 
 
 def test_a_compiled_formula_gives_what_it_gives_uncompiled(tiny_llama: str, tiny_llama_other: str) -> None:
@@ -234,7 +228,7 @@ def test_a_compiled_formula_gives_what_it_gives_uncompiled(tiny_llama: str, tiny
         formula = Formula(text, **used)
         run = CompiledFunction(formula.program.run, agree_closely, "on", "the formula")
         generator = torch.Generator().manual_seed(1)
-        for rows in (3, 1, 4):
+        for rows in (3, 4):
             logits = {name: torch.randn(rows, 270, generator=generator) for name in ("a", "b")}
             inputs = inputs_of(formula.program, logits, rows)
             found, expected = (formula.program.log_probs(inputs, run=one) for one in (run, None))
