@@ -1,29 +1,49 @@
-"""What it costs to check drafted tokens: seconds of a forward against the positions it is asked for."""
+"""What it costs to check drafted tokens: seconds of forwards against the positions they are asked for."""
 
 from collections import deque
 from itertools import combinations
 from statistics import median
 
-RECENT = 5  # forwards of one number of positions, the quickest of which counts: noise only ever adds
-NUMBERS = 24  # of positions that are remembered
+RECENT = 64  # rounds: what is older says little, for texts grow and machines have other work
 
 
 class CheckCost:
-    """Learns the seconds of checks. `of_a_position` is what one position more adds to them: the median slope
-    between the numbers of positions met (Theil 1950; Sen 1968), None before there are two."""
+    """Learns the seconds of checks, and of plain steps, which ask for one position a row and run otherwise.
+
+    `of_a_position` is what one position more adds to a check: the median slope between the numbers of
+    positions met lately (Theil 1950; Sen 1968), of each its quickest check, since noise only ever adds. None
+    before there are two.
+    """
 
     def __init__(self) -> None:
         self.of_a_position: float | None = None
-        self._seconds: dict[int, deque[float]] = {}
+        self._behind = 0.0  # the seconds of a check beside those of its positions
+        self._rounds: deque[tuple[bool, int, float]] = deque(maxlen=RECENT)  # plain, positions, seconds
+        self._plain: dict[int, float] = {}
 
-    def note(self, positions: int, seconds: float) -> None:
-        """A check of so many positions took so long."""
-        recent = self._seconds.pop(positions, deque(maxlen=RECENT))
-        recent.append(seconds)
-        self._seconds[positions] = recent  # the last one now
-        if len(self._seconds) > NUMBERS:
-            del self._seconds[next(iter(self._seconds))]
-        points = sorted((number, min(times)) for number, times in self._seconds.items())
-        slopes = [(high[1] - low[1]) / (high[0] - low[0]) for low, high in combinations(points, 2)]
-        if slopes:
-            self.of_a_position = max(0.0, median(slopes))
+    def note(self, rows: int, positions: int, seconds: float) -> None:
+        """So many positions of so many rows took so long."""
+        step = 1 << max(0, positions.bit_length() - 3)  # three significant bits, so that each is met often
+        plain = positions == rows
+        self._rounds.append((plain, positions if plain else round(positions / step) * step, seconds))
+        self._plain = self._quickest(True)
+        points = sorted(self._quickest(False).items())
+        if len(points) == 1:  # then its slope with plain steps
+            points = sorted([*points, *self._plain.items()])
+        slopes = [(y - x[1]) / (number - x[0]) for x, (number, y) in combinations(points, 2) if number > x[0]]
+        self.of_a_position = max(0.0, median(slopes)) if slopes else None
+        self._behind = median(y - (self.of_a_position or 0.0) * number for number, y in points or [(0, 0.0)])
+
+    def of_any(self, rows: int) -> float:
+        """Seconds by which a check of these rows, before any token is drafted, is above a plain step."""
+        if self.of_a_position is None or not self._plain:
+            return 0.0
+        nearest = min(self._plain, key=lambda number: abs(number - rows))
+        return max(0.0, self._behind + self.of_a_position * nearest - self._plain[nearest])
+
+    def _quickest(self, plain: bool) -> dict[int, float]:
+        found: dict[int, float] = {}
+        for kind, positions, seconds in self._rounds:
+            if kind == plain:
+                found[positions] = min(seconds, found.get(positions, seconds))
+        return found

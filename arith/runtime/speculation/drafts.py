@@ -90,8 +90,7 @@ class FormulaDraft:
             started = time.perf_counter()
             self._draft(rows, proposals, going, lanes)
             pace.note_drafting(time.perf_counter() - started)
-        for proposal in proposals:
-            proposal.keep(pace.worth_checking(proposal.grades))
+        _keep_worthwhile(proposals, pace)
         return proposals
 
     def _draft(
@@ -122,11 +121,10 @@ class PromptLookup:
         self.first_operand = first_operand
 
     def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
-        proposals = []
-        for row, most in zip(rows, room, strict=True):
-            proposal = self._continuation(row, min(most, pace.most))
-            proposal.keep(pace.worth_checking(proposal.grades))
-            proposals.append(proposal)
+        proposals = [
+            self._continuation(row, min(most, pace.most)) for row, most in zip(rows, room, strict=True)
+        ]
+        _keep_worthwhile(proposals, pace)
         return proposals
 
     def _continuation(self, row: Row, most: int) -> Proposal:
@@ -142,3 +140,10 @@ class PromptLookup:
                     break
         tokens = text[after : after + max(0, most)]
         return Proposal(tokens, [min(agreed + n, LONGEST_MATCH) for n in range(len(tokens))])
+
+
+def _keep_worthwhile(proposals: Sequence[Proposal], pace: Pace) -> None:
+    """Drops the tokens that aren't worth checking."""
+    counts = pace.worth_checking([proposal.grades for proposal in proposals])
+    for proposal, count in zip(proposals, counts, strict=True):
+        proposal.keep(count)

@@ -7,7 +7,7 @@ from arith.runtime.speculation.check_cost import CheckCost
 
 LONGEST = 12
 FIRST = 4
-TRIALS = (FIRST, 0, FIRST, 0)  # tokens of the first rounds, from which costs and chances are learnt
+TRIALS = (FIRST, 0, FIRST // 2, 0)  # tokens of the first rounds, from which costs and chances are learnt
 AGAIN = 64  # rounds after which the other way is tried once more
 MEMORY = 0.9  # of the rounds before, in what a token takes
 
@@ -40,23 +40,31 @@ class Pace:
         tried = self._trial
         return LONGEST if tried is None else tried
 
-    def worth_checking(self, grades: Sequence[int]) -> int:
-        """How many of a row's drafted tokens, which have these grades, are checked."""
-        self._offered |= bool(grades)
-        count = len(grades)
+    def worth_checking(self, drafts: Sequence[Sequence[int]]) -> list[int]:
+        """How many of each row's drafted tokens, given their grades, are checked: none, unless what they gain
+        together is more than it costs to check any."""
+        self._offered |= any(drafts)
+        counts = [len(grades) for grades in drafts]
         if self._fixed is None and self._trial is None:
-            chance = 1.0
-            for place, grade in enumerate(grades):
-                chance *= self._acceptance.chance(grade)
-                if not self._gain(chance) > 0:
-                    count = place
-                    break
-        self._taken |= count > 0
-        return count
+            total = 0.0
+            for row, grades in enumerate(drafts):
+                chance = 1.0
+                for place, grade in enumerate(grades):
+                    chance *= self._acceptance.chance(grade)
+                    gain = self._gain(chance)
+                    if not gain > 0:
+                        counts[row] = place
+                        break
+                    total += gain
+            if total <= self._cost.of_any(self._rows):
+                counts = [0] * len(drafts)
+        self._taken |= any(counts)
+        return counts
 
     def worth_drafting(self, drafts: Sequence[Sequence[int]]) -> list[bool]:
         """Which rows draft one token more, given the grades of what each has drafted: none, unless what they
-        gain together is more than the time of a step of drafting."""
+        gain together is more than the time of a step of drafting, and at first also than what it costs to
+        check any."""
         if self._fixed is not None or self._trial is not None:
             return [True] * len(drafts)
         self._offered = True
@@ -66,7 +74,10 @@ class Pace:
             for grade in grades:
                 chance *= self._acceptance.chance(grade)
             gains.append(self._gain(chance))
-        pays = sum(max(0.0, gain) for gain in gains) > self._drafting
+        if any(drafts):
+            pays = sum(max(0.0, gain) for gain in gains) > self._drafting
+        else:
+            pays = self._prospect() > self._cost.of_any(self._rows)
         return [pays and gain > 0 for gain in gains]
 
     def note_drafting(self, seconds: float) -> None:
@@ -86,13 +97,24 @@ class Pace:
         them were kept; the positions that it was asked for, the seconds of that, and of the whole round."""
         for grades, count in zip(drafts, kept, strict=True):
             self._acceptance.note(grades, count)
-        self._cost.note(positions, checking)
+        self._cost.note(len(kept), positions, checking)
         self._seconds = MEMORY * self._seconds + seconds
         self._tokens = MEMORY * self._tokens + 1 + sum(kept) / len(kept)
         if self._offered and self._fixed is None and self._trial is None:
             self.off = not self._taken
         self._offered = self._taken = False
         self._rounds += 1
+
+    def _prospect(self) -> float:
+        """Seconds that are won, on average, by drafting as far as it pays, from the first token on."""
+        chance, total = 1.0, 0.0
+        for _ in range(LONGEST):
+            chance *= self._acceptance.average
+            gain = self._rows * max(0.0, self._gain(chance)) - self._drafting
+            if gain <= 0:
+                break
+            total += gain
+        return total
 
     def _gain(self, chance: float) -> float:
         """Seconds that are won, on average, by checking a token that is kept with this chance."""
