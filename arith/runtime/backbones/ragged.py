@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class Ragged:
     @classmethod
     def of(cls, counts: Sequence[int], order: Sequence[int], device: torch.device) -> "Ragged":
         """For lanes with so many tokens each, which attention sees in this order."""
-        starts = [sum(counts[:one]) for one in range(len(counts))]
+        starts = [0, *accumulate(counts)]
         width = max(counts)
         padded = [[starts[one] + min(at, counts[one] - 1) for at in range(width)] for one in order]
         row = {one: number for number, one in enumerate(order)}

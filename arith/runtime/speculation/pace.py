@@ -95,12 +95,14 @@ class Pace:
     ) -> None:
         """A round is over: for each row the grades of the tokens that the formula judged, and how many of
         them were kept; the positions that it was asked for, the seconds of that, and of the whole round."""
+        if self._fixed is not None:
+            return
         for grades, count in zip(drafts, kept, strict=True):
             self._acceptance.note(grades, count)
         self._cost.note(len(kept), positions, checking)
         self._seconds = MEMORY * self._seconds + seconds
         self._tokens = MEMORY * self._tokens + 1 + sum(kept) / len(kept)
-        if self._offered and self._fixed is None and self._trial is None:
+        if self._offered and self._trial is None:
             self.off = not self._taken
         self._offered = self._taken = False
         self._rounds += 1
