@@ -15,6 +15,7 @@ from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.compiled import CompiledSteps, compiles
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.grouped_attention import use_grouped_attention
+from arith.runtime.backbones.joined import join_linears
 from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
@@ -135,6 +136,8 @@ def make_backbone(
         raise OperandError(f"{kind} is an encoder-decoder", "operands are causal language models")
     adapters = list(dict.fromkeys(adapters))
     lanes = _with_adapters(model, adapters)
+    if not compiles(compile, model.device):
+        join_linears(model, lanes)
     pack_linears(model)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)

@@ -2,19 +2,17 @@
 
 Where a layer has adapters, all their A matrices stand side by side, and so do their B matrices, with the
 scaling folded in. One multiplication by A gives the low-rank states of every adapter, a mask of ranks keeps
-those of the lane's own adapter, and one multiplication by B adds them up. On a processor with packed layers
-A stands below the base weights, as further outputs of the layer: one multiplication less.
+those of the lane's own adapter, and one multiplication by B adds them up.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from arith.errors import OperandError
-from arith.operands.packed import packable
 
 # Which adapter the ranks of a layer belong to: (adapter, number of its ranks), in order.
 RankLayout = tuple[tuple[str, int], ...]
@@ -49,10 +47,23 @@ class LaneAdapters:
             self.adapters = tuple(adapters)
             self.masks = [self._mask(*key) for key in self.layouts]
 
+    def by_lane(self, low: Tensor, lanes: int, place: str) -> Tensor:
+        """The low-rank states of the layer at `place` as `[lanes, tokens, ranks]`; models flatten lanes and
+        tokens here and there."""
+        if low.dim() == 3 and low.shape[0] == lanes:
+            return low
+        if tuple(low.shape[:-1]) in ((lanes * self.tokens,), (1, lanes * self.tokens)):
+            return low.view(lanes, self.tokens, -1)
+        raise OperandError(
+            f"the adapters of `{place}` can't be told apart: its input {list(low.shape[:-1])} isn't "
+            f"{lanes} lanes of {self.tokens} tokens",
+            "adapt other layers, or merge the adapter into its base",
+        )
+
     def _mask(self, layout: RankLayout, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         numbers = {adapter: number for number, (adapter, _) in enumerate(layout)}
         lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
-        owners = [number for number, (_, ranks) in enumerate(layout) for _ in range(ranks)]
+        owners = [numbers[adapter] for adapter, ranks in layout for _ in range(ranks)]
         owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
         return owned.to(device, dtype) if max(lanes) >= 0 else None
 
@@ -79,13 +90,8 @@ class MixedLora(nn.Module):
         self.register_buffer("up", torch.cat(ups, dim=1).t().contiguous())  # [ranks, out]
         self.number = lanes.number(self.layout, self.up)
         self.embed_scale = getattr(layer.base_layer, "embed_scale", None) if self.embeds else None
-        self.below = 0  # the ranks that are further outputs of the base layer
-        down = torch.cat(downs)  # [ranks, in]
-        if packable(self.base_layer) and down.dtype == cast(nn.Linear, self.base_layer).weight.dtype:
-            self.base_layer = _with_rows_below(cast(nn.Linear, self.base_layer), down)
-            self.below = len(down)
-        else:  # by embeddings it is looked up by token: [tokens, ranks]
-            self.register_buffer("down", down.t().contiguous() if self.embeds else down)
+        joined = torch.cat(downs)  # [ranks, in]; by embeddings it is looked up by token: [tokens, ranks]
+        self.register_buffer("down", joined.t().contiguous() if self.embeds else joined)
 
     down: Tensor
     up: Tensor
@@ -93,48 +99,24 @@ class MixedLora(nn.Module):
     @property
     def weight(self) -> Any:
         """The base layer's weight, for model code which looks at it (its dtype, a tied output layer)."""
-        weight: Any = self.base_layer.weight
-        return weight[: len(weight) - self.below] if self.below else weight
+        return self.base_layer.weight
 
     def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         result: Tensor = self.base_layer(states, *args, **kwargs)
         mask = self.lanes.masks[self.number]
-        if self.below:
-            return self._apart(result, mask)
         if mask is None:
             return result
         if self.embeds:
             low = nn.functional.embedding(states, self.down)
         else:
             low = nn.functional.linear(states.to(self.down.dtype), self.down)
-        low = (self._by_lane(low, mask.shape[0]) * mask).reshape(-1, low.shape[-1])
+        low = (self.lanes.by_lane(low, mask.shape[0], self.place) * mask).reshape(-1, low.shape[-1])
         if self.embed_scale is not None:
             low = low * self.embed_scale
         if low.dtype == result.dtype and result.is_contiguous():
             result.view(-1, result.shape[-1]).addmm_(low, self.up)
             return result
         return result + (low @ self.up).view(result.shape).to(result.dtype)
-
-    def _apart(self, joined: Tensor, mask: Tensor | None) -> Tensor:
-        """The layer's own result, from one whose last outputs are low-rank states."""
-        width = joined.shape[-1] - self.below
-        result = joined[..., :width]
-        if mask is not None:
-            low = self._by_lane(joined[..., width:], mask.shape[0]) * mask
-            result.view(-1, width).addmm_(low.view(-1, self.below), self.up)
-        return result
-
-    def _by_lane(self, low: Tensor, lanes: int) -> Tensor:
-        """The low-rank states as `[lanes, tokens, ranks]`; models flatten lanes and tokens here and there."""
-        if low.dim() == 3 and low.shape[0] == lanes:
-            return low
-        if tuple(low.shape[:-1]) in ((lanes * self.lanes.tokens,), (1, lanes * self.lanes.tokens)):
-            return low.view(lanes, self.lanes.tokens, -1)
-        raise OperandError(
-            f"the adapters of `{self.place}` can't be told apart: its input {list(low.shape[:-1])} isn't "
-            f"{lanes} lanes of {self.lanes.tokens} tokens",
-            "adapt other layers, or merge the adapter into its base",
-        )
 
 
 def mix_adapters(model: nn.Module, names: Mapping[str, str]) -> LaneAdapters:
@@ -158,17 +140,6 @@ def mix_adapters(model: nn.Module, names: Mapping[str, str]) -> LaneAdapters:
         parent, _, name = place.rpartition(".")
         setattr(model.get_submodule(parent), name, MixedLora(layer, place, names, lanes))
     return lanes
-
-
-def _with_rows_below(layer: nn.Linear, rows: Tensor) -> nn.Linear:
-    """The layer with further outputs, which have no bias."""
-    weight = torch.cat([layer.weight.detach(), rows])
-    joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    joined.weight = nn.Parameter(weight, requires_grad=False)
-    if layer.bias is not None:
-        bias = torch.cat([layer.bias.detach(), layer.bias.new_zeros(len(rows))])
-        joined.bias = nn.Parameter(bias, requires_grad=False)
-    return joined
 
 
 def _matrix(holder: Any) -> Tensor:

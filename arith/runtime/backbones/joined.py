@@ -1,0 +1,198 @@
+"""Linear layers over the same states as one multiplication, on a processor with packed layers.
+
+The projections to queries, keys and values read the same states, and so do those of a gated feed-forward
+layer. One wide product is quicker than three narrow ones, and the A matrices of LoRA adapters (see `lora`)
+are further outputs of it. Which layers belong together is seen in a forward of the model.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, TypeGuard, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from arith.operands.packed import PackedLinear, packable
+from arith.runtime.backbones.head import MISFITS, misfit, without_cache
+from arith.runtime.backbones.lora import LaneAdapters, MixedLora
+
+Layer = nn.Linear | MixedLora
+_TRIAL = (0, 1, 2)  # the tokens of the forward in which it is seen which layers belong together
+
+
+class Joint(nn.Module):
+    """Several layers over the same states. The one that is called first has all of them computed; the others
+    find their parts there."""
+
+    def __init__(self, layers: Sequence[Layer], lanes: LaneAdapters):
+        super().__init__()
+        linears = [_linear(layer) for layer in layers]
+        adapted = [(number, layer) for number, layer in enumerate(layers) if isinstance(layer, MixedLora)]
+        self.lanes = lanes
+        self.place = adapted[0][1].place if adapted else ""
+        downs = [layer.down for _, layer in adapted]
+        self.product = PackedLinear(_stacked(linears, downs))
+        self.widths = [linear.out_features for linear in linears]
+        self.ranks = sum(map(len, downs))
+        self.sizes = [*self.widths, self.ranks]
+        self.adapted: list[
+            tuple[int, slice]
+        ] = []  # the layers with adapters, and where their low-rank states are
+        for (number, layer), end in zip(adapted, accumulate(map(len, downs)), strict=True):
+            self.register_buffer(f"up_{number}", layer.up)
+            self.adapted.append((number, slice(end - len(layer.down), end)))
+        layout = tuple(owner for _, layer in adapted for owner in layer.layout)
+        self.mask = lanes.number(layout, downs[0]) if downs else None
+        self._states: Tensor | None = None
+        self._parts: Sequence[Tensor] = ()
+
+    def part(self, number: int, states: Tensor) -> Tensor:
+        """What that layer gives: `[..., in]` to `[..., out]`."""
+        if states is not self._states:
+            self._parts, self._states = self._run(states), states
+        part = self._parts[number]
+        if number == len(self.widths) - 1:
+            self._states, self._parts = None, ()
+        return part
+
+    def _run(self, states: Tensor) -> Sequence[Tensor]:
+        parts: Sequence[Tensor] = self.product(states).split_with_sizes(self.sizes, dim=-1)
+        mask = None if self.mask is None else self.lanes.masks[self.mask]
+        if mask is not None:
+            low = (self.lanes.by_lane(parts[-1], mask.shape[0], self.place) * mask).view(-1, self.ranks)
+            for number, ranks in self.adapted:
+                up: Tensor = getattr(self, f"up_{number}")
+                parts[number].view(-1, self.widths[number]).addmm_(low[:, ranks], up)
+        return parts
+
+
+class JoinedLinear(nn.Module):
+    """Takes the place of one of the layers of a `Joint`."""
+
+    def __init__(self, joint: Joint, number: int):
+        super().__init__()
+        self.joint = joint
+        self.number = number
+        self.in_features, self.out_features = joint.product.in_features, joint.widths[number]
+
+    @property
+    def weight(self) -> Tensor:
+        """The base's weights `[out, in]`: a copy, for code that looks at them."""
+        return self.joint.product.weight.split_with_sizes(self.joint.sizes)[self.number]
+
+    def forward(self, states: Tensor) -> Tensor:
+        return self.joint.part(self.number, states)
+
+
+def join_linears(model: PreTrainedModel, lanes: LaneAdapters) -> None:
+    """Put `JoinedLinear`s in the place of linear layers that are given the same states one after another, and
+    in the place of every single one with adapters.
+
+    Layers of one module only are joined, and only those for which the processor has packed kernels.
+    """
+    layers: dict[str, Layer] = {}
+    for place, layer in _outer_modules(model).items():
+        if _joinable(layer):
+            layers[place] = layer
+    lanes.select([next(iter(lanes.known))], len(_TRIAL))
+    groups = _groups(model, layers)
+    joined = {place for group in groups for place in group}
+    groups += [
+        [place] for place, layer in layers.items() if isinstance(layer, MixedLora) and place not in joined
+    ]
+    for group in groups:
+        joint = Joint([layers[place] for place in group], lanes)
+        for number, place in enumerate(group):
+            parent, _, name = place.rpartition(".")
+            setattr(model.get_submodule(parent), name, JoinedLinear(joint, number))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A layer's call: the states that it was given (None: something else), and a copy of what they were."""
+
+    place: str
+    states: Tensor | None
+    copy: Tensor | None
+
+    def goes_with(self, other: "_Call") -> bool:
+        if self.states is None or self.copy is None or other.copy is None:
+            return False
+        same_module = self.place.rpartition(".")[0] == other.place.rpartition(".")[0]
+        return self.states is other.states and same_module and torch.equal(self.copy, other.copy)
+
+
+def _groups(model: PreTrainedModel, layers: Mapping[str, Layer]) -> list[list[str]]:
+    """The layers that can be joined, two at least, in the order of their calls."""
+    calls = _calls(model, layers)
+    times = Counter(call.place for call in calls)
+    groups: list[list[_Call]] = []
+    for call in calls:
+        if groups and times[call.place] == 1 and call.goes_with(groups[-1][-1]):
+            groups[-1].append(call)
+        else:
+            groups.append([call])
+    once = [[call.place for call in group] for group in groups if times[group[0].place] == 1]
+    return [group for group in once if len(group) > 1]
+
+
+def _calls(model: PreTrainedModel, layers: Mapping[str, Layer]) -> list[_Call]:
+    """The calls of these layers in a forward of the model; none where it takes no such forward."""
+    calls: list[_Call] = []
+
+    def note(place: str) -> Any:
+        def hook(_layer: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            states = arguments[0] if len(arguments) == 1 and not named else None
+            calls.append(_Call(place, states, None if states is None else states.clone()))
+
+        return hook
+
+    handles = [one.register_forward_pre_hook(note(place), with_kwargs=True) for place, one in layers.items()]
+    try:
+        with torch.inference_mode():
+            model(input_ids=torch.tensor([_TRIAL], device=model.device), **without_cache(model))
+    except MISFITS as error:
+        misfit(error)  # raises it again where memory ran out
+        return []
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+def _outer_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """All modules by their places, but for those inside layers of LoRA, peft's ones and ours."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    outer: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer | MixedLora)]
+    inner = {id(part) for layer in outer for part in layer.modules() if part is not layer}
+    return {place: layer for place, layer in model.named_modules() if id(layer) not in inner}
+
+
+def _joinable(layer: nn.Module) -> TypeGuard[Layer]:
+    if not isinstance(layer, MixedLora):
+        return packable(layer)
+    base = layer.base_layer
+    return not layer.embeds and packable(base) and layer.down.dtype == base.weight.dtype
+
+
+def _linear(layer: Layer) -> nn.Linear:
+    return cast(nn.Linear, layer.base_layer) if isinstance(layer, MixedLora) else layer
+
+
+def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear:
+    """One layer with the outputs of all of these, and of matrices `[ranks, in]` that have no bias."""
+    weight = torch.cat([*(linear.weight.detach() for linear in linears), *downs])
+    joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    if any(linear.bias is not None for linear in linears):
+        biases = [
+            weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
+            for linear in linears
+        ]
+        ranks = sum(map(len, downs))
+        joined.bias = nn.Parameter(torch.cat([*biases, weight.new_zeros(ranks)]), requires_grad=False)
+    return joined
