@@ -42,6 +42,10 @@ class RowFormat:
     fix: str = "--overwrite starts anew; or name another file"
 
 
+ROWS = RowFormat()
+"""Of what `arith generate` writes."""
+
+
 class ResultsFile:
     """One results file. Made before the work begins, it refuses what can't be written; opened, it appends.
 
@@ -66,7 +70,7 @@ class ResultsFile:
         run: str,
         resume: bool = False,
         overwrite: bool = False,
-        format: RowFormat = RowFormat(),
+        format: RowFormat = ROWS,
     ):
         if resume and overwrite:
             raise OptionError("--resume keeps the rows that are there and --overwrite drops them: give one")

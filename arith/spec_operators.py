@@ -6,6 +6,7 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from arith.errors import SpecError
 from arith.yaml_document import YamlDocument
@@ -23,11 +24,8 @@ def import_operators(document: YamlDocument, paths: Sequence[str], folders: Sequ
         module_name, _, name = path.partition(":")
         place = document.place(("operators", number))
         beside = Path(document.source).parent
-        with modules_beside(beside, *(beside / Path(folder).expanduser() for folder in folders)):
-            try:
-                module = importlib.import_module(module_name)
-            except ImportError as error:
-                raise SpecError(f"{place}: can't import `{module_name}`: {error}") from None
+        others = [beside / Path(folder).expanduser() for folder in folders]
+        module = imported(module_name, beside, *others, place=f"{place}: ")
         function = getattr(module, name, None)
         if function is None:
             raise SpecError(f"{place}: there is no `{name}` in `{module_name}` ({module.__file__})")
@@ -69,9 +67,33 @@ def operator_folders(paths: Sequence[str]) -> list[str]:
     return [str(folder) for folder in dict.fromkeys(found) if folder not in installed]
 
 
+def imported(module_name: str, *folders: Path, place: str = "") -> ModuleType:
+    """The module, which is also looked for in the folders, after Python's own path.
+
+    Raises `SpecError`, which begins with `place`, where it isn't there, fails when it is imported, or where
+    another module of its name was found first.
+    """
+    with _modules_beside(*folders):
+        try:
+            module = importlib.import_module(module_name)
+        except Exception as error:  # whatever the module's own code does
+            reason = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SpecError(f"{place}can't import `{module_name}`: {reason}") from error
+    there = [folder / f"{module_name.replace('.', '/')}.py" for folder in folders]
+    file = module.__file__
+    meant = next((path for path in there if path.exists()), None)
+    if (
+        meant is not None
+        and file is not None
+        and Path(file).resolve() not in [path.resolve() for path in there]
+    ):
+        message = f"{place}`{module_name}` is {file} here, and not {meant}"
+        raise SpecError(message, "give the file another name")
+    return module
+
+
 @contextmanager
-def modules_beside(*folders: Path) -> Iterator[None]:
-    """Within it, modules of the folders can be imported, those on Python's own path first."""
+def _modules_beside(*folders: Path) -> Iterator[None]:
     added = [str(folder.resolve()) for folder in folders]
     sys.path += added
     try:

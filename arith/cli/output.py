@@ -10,11 +10,17 @@ from rich.console import Console
 
 from arith.cli.failures import put
 from arith.errors import OptionError, SpecError
-from arith.results_file import ResultsFile
+from arith.results_file import ROWS, ResultsFile, RowFormat
 
 
 def results_file(
-    out: Path | None, inputs: Sequence[Path | None], run: str, *, resume: bool, overwrite: bool
+    out: Path | None,
+    inputs: Sequence[Path | None],
+    run: str,
+    *,
+    resume: bool,
+    overwrite: bool,
+    format: RowFormat = ROWS,
 ) -> ResultsFile | None:
     """The file of `--out`, None without it; `inputs` are the files that the command reads.
 
@@ -26,7 +32,7 @@ def results_file(
             raise OptionError("--resume and --overwrite are about a file: name it with --out")
         return None
     refuse_input(out, inputs)
-    return ResultsFile(out, run=run, resume=resume, overwrite=overwrite)
+    return ResultsFile(out, run=run, resume=resume, overwrite=overwrite, format=format)
 
 
 def refuse_input(out: Path, inputs: Sequence[Path | None]) -> None:

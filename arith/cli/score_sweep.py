@@ -114,6 +114,6 @@ def agree_to_pay(price: float, yes: bool) -> None:
     if price <= 0 or yes:
         return
     if sys.stdin is None or not sys.stdin.isatty():
-        raise OptionError(f"scoring costs up to {price:.2f}", "--yes agrees to it")
-    if not typer.confirm(f"scoring costs up to {price:.2f}: go on?", err=True):
+        raise OptionError(f"scoring costs up to {price:.4g}", "--yes agrees to it")
+    if not typer.confirm(f"scoring costs up to {price:.4g}: go on?", err=True):
         raise OptionError("nothing was scored, and nothing paid")

@@ -1,5 +1,6 @@
 """`arith win-rate`: how often the answers of one results file win against those of another."""
 
+import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,9 +14,10 @@ from arith.cli.points import point_of
 from arith.cli.progress import RowProgress
 from arith.cli.score_sweep import agree_to_pay
 from arith.errors import OptionError, SpecError
+from arith.results_file import Row, RowFormat, row_key
 
 if TYPE_CHECKING:
-    from arith.study.judging.verdict import Judgement, Outcome
+    from arith.study.judging.verdict import Outcome
     from arith.study.judging.win_rate import Couple
     from arith.study.results import ResultRow
 
@@ -110,12 +112,20 @@ def judged(
     from arith.study.judging.pairwise import Pair, PairwiseJudge
     from arith.study.scores import settings_digest
 
+    if out is None and overwrite:
+        raise OptionError("--overwrite is about a file: name it with --out")
     keys = read_judge(judge)
     pairwise = PairwiseJudge(keys, judge.parent)
     pairs = [Pair(one.prompt, one.text, other.text) for one, other in couples]
     run = settings_digest({**keys.model_dump(mode="json"), "template": pairwise.template})
     outcomes: dict[int, Outcome] = {}
-    with results_file(out, inputs, run, resume=False, overwrite=overwrite) or nullcontext() as file:
+    heads = [judgement_head(couple) for couple in couples]
+    goes_on = out is not None and not overwrite
+    opened = results_file(out, inputs, run, resume=goes_on, overwrite=overwrite, format=JUDGEMENTS)
+    with opened or nullcontext() as file:
+        if file is not None and not file.done <= set(map(judgement_key, heads)):
+            hint = "--overwrite replaces them; or name another file"
+            raise SpecError(f"{file.path}: holds judgements of other answers", hint)
         estimate = pairwise.estimate(pairs)
         say(f"{keys.model} at {pairwise.endpoint.url}: {estimate}")
         agree_to_pay(estimate.cost or 0.0, yes)
@@ -124,8 +134,8 @@ def judged(
                 tokens = 0
                 for index, judgement in pairwise.judge(pairs):
                     outcomes[index] = judgement.outcome
-                    if file is not None:
-                        file.append(judgement_row(couples[index], judgement))
+                    if file is not None and judgement_key(heads[index]) not in file.done:
+                        file.append({**heads[index], **judgement.details()})
                     progress.advance(pairwise.usage.output_tokens - tokens)
                     tokens = pairwise.usage.output_tokens
             finally:
@@ -134,8 +144,8 @@ def judged(
     return [outcomes[index] for index in range(len(pairs))], lengths
 
 
-def judgement_row(couple: "Couple", judgement: "Judgement") -> dict[str, object]:
-    """What was compared and what the judge said of it, as a row of JSON Lines."""
+def judgement_head(couple: "Couple") -> dict[str, object]:
+    """What is compared: the beginning of a judgement's row of JSON Lines."""
     row, other = couple
     return {
         "prompt_id": row.prompt_id,
@@ -144,5 +154,18 @@ def judgement_row(couple: "Couple", judgement: "Judgement") -> dict[str, object]
         "occurrence": row.occurrence,
         "sample": row.sample,
         "texts": [row.text, other.text],
-        **judgement.details(),
     }
+
+
+def judgement_key(row: Row) -> str:
+    """What makes a judgement this one: what is compared."""
+    return json.dumps([row_key(row), row.get("texts")])
+
+
+JUDGEMENTS = RowFormat(
+    noun="judgement",
+    required="texts",
+    key=judgement_key,
+    other="the judgement comes from another judge",
+    fix="--overwrite replaces them; or name another file",
+)

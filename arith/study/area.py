@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from arith.study.bootstrap import Counts, Floats, Interval, basic_interval, draws, resampled_means
+from arith.study.bootstrap import (
+    Counts,
+    Floats,
+    Interval,
+    basic_interval,
+    draws,
+    percentile_interval,
+    resampled_means,
+)
 from arith.study.frontier import Goal, hypervolume
 from arith.study.series import Series
 from arith.study.trade_off import TradeOff
@@ -36,13 +44,16 @@ def areas_of(trade: TradeOff) -> list[Area]:
     found = []
     for series, area, resampled in zip(trade.series, trade.areas, drawn, strict=True):
         lead = None if resampled is None or drawn[0] is None else drawn[0] - resampled
-        size = _not_negative(basic_interval(area, resampled))
+        size = _size(area, resampled)
         found.append(Area(series.label, size, basic_interval(trade.areas[0] - area, lead)))
     return found
 
 
-def _not_negative(size: Interval) -> Interval:
-    """The interval without what no area can be."""
+def _size(area: float, resampled: Floats | None) -> Interval:
+    """An area with its interval, without what no area can be."""
+    if not area:  # mirrored at 0, what resamples reach beyond it would be cut off: as if it were certain
+        return percentile_interval(area, resampled)
+    size = basic_interval(area, resampled)
     low, high = np.maximum([size.low, size.high], 0.0).tolist()  # NaN stays NaN
     return Interval(size.mean, low, high)
 

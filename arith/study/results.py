@@ -126,7 +126,7 @@ def read_results(path: Path) -> list[ResultRow]:
     rows: dict[str, ResultRow] = {}
     for place, content in appended_objects(file, NOUN):
         row = _row(content, place)
-        first = rows.setdefault(row.key, row)
+        first = rows.setdefault(_identity(content, row.point), row)
         if first is not row:
             raise SpecError(f"{place}: the row stands twice (first at {first.place})")
     return list(rows.values())
@@ -143,8 +143,7 @@ def _row(content: Mapping[str, object], place: str) -> ResultRow:
         hint = "rows are those of `arith sweep` and `arith generate --out`"
         raise SpecError(f"{place}: not a {NOUN}: {problem}", hint) from None
     point = read.params if read.point is None else read.point
-    identity = sweep_key({**content, "point": dict(point)})
-    key = hashlib.sha256(json.dumps([identity, read.text]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([_identity(content, point), read.text]).encode()).hexdigest()[:16]
     return ResultRow(
         place=place,
         prompt_id=read.id if read.prompt_id is None else read.prompt_id,
@@ -158,3 +157,8 @@ def _row(content: Mapping[str, object], place: str) -> ResultRow:
         finish_reason=read.finish_reason,
         key=key,
     )
+
+
+def _identity(content: Mapping[str, object], point: Mapping[str, float | str]) -> str:
+    """What no other row has, whatever its text."""
+    return sweep_key({**content, "point": dict(point)})

@@ -69,7 +69,8 @@ class SweepFolder:
         self._counts: Counter[Which] = Counter()  # of the rows of each prompt
         self._called: dict[Which, object] = {}  # the `prompt_id` of each prompt
         self._names: dict[object, set[str]] = {}  # the prompts of each `prompt_id`
-        self.results = ResultsFile(path / RESULTS, run=run, resume=True, format=RowFormat(key=self._noted))
+        rows = RowFormat(key=self._noted, fix="name another folder with --out")
+        self.results = ResultsFile(path / RESULTS, run=run, resume=True, format=rows)
         if not (path / SPEC_NAME).exists():
             write_output(path / SPEC_NAME, write_yaml({**known, "versions": _versions(), "weights": weights}))
 

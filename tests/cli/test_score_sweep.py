@@ -130,5 +130,5 @@ def test_formulas_are_points_and_rows_without_a_score_are_told(arith: Arith, tmp
 def test_what_costs_money_needs_a_yes() -> None:
     agree_to_pay(0.0, yes=False)
     agree_to_pay(3.5, yes=True)
-    with pytest.raises(OptionError, match=r"scoring costs up to 3\.50"):
+    with pytest.raises(OptionError, match=r"scoring costs up to 3\.5"):
         agree_to_pay(3.5, yes=False)

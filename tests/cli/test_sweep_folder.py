@@ -58,7 +58,20 @@ def test_another_specification_is_refused_with_the_difference(
     assert arith(*swept(), "--out", out, "--compile", "off", "--samples", 2).exit_code == 0
     (out / "spec.yaml").unlink()
     for other in ({"params": {"idle": 1}}, {"sweep": {"h": [0, 0.5, 1], "s": "2 - h"}}):
-        refused(arith(*swept(**other), "--out", out), "results.jsonl:1", "another formula")
+        refused(arith(*swept(**other), "--out", out), "results.jsonl:1", "another formula", "--out")
+
+
+def test_a_model_by_another_spelling_of_its_path_is_the_same_sweep(
+    arith: Arith, swept: Sweep, tmp_path: Path, tiny_llama: str
+) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "link").symlink_to(tiny_llama)
+    for model in (tiny_llama, f"{tiny_llama}/", str(tmp_path / "link")):
+        result = arith(*swept(), "--model", f"help={model}", "--out", out)
+        assert result.exit_code == 0, result.stderr
+    assert "nothing to do" in result.stderr
+    again = arith("sweep", out / "spec.yaml", *swept()[2:], "--out", out)
+    assert "nothing to do" in again.stderr
 
 
 def test_white_space_in_formulas_makes_no_other_sweep(arith: Arith, swept: Sweep, tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ def test_single_layers_are_joined_with_their_adapters_alone(tiny_llama: str, tmp
     torch.testing.assert_close(found, torch.cat([*expected, bare]), rtol=1e-4, atol=1e-4)
 
 
+def test_lanes_that_were_chosen_before_the_joining_get_their_masks(tiny_llama: str, lora_a: str) -> None:
+    model = load(tiny_llama)
+    lanes = mix_adapters(model, attach(model, [lora_a])[1])
+    for adapter in (lora_a, None):  # the forward in which layers are seen is of one of the two
+        lanes.select([adapter], IDS.shape[1])
+    join_linears(model, lanes)
+    seen = lanes.adapters
+    for adapter in (lora_a, None):
+        lanes.select([adapter], IDS.shape[1])
+        with torch.inference_mode():
+            model(IDS)
+    assert seen == (), "what was chosen before doesn't count as chosen"
+
+
 def test_a_layer_with_a_bias_is_joined_to_one_without() -> None:
     model = Toy(lambda toy, states: toy.a(states) * toy.b(states))
     with torch.inference_mode():

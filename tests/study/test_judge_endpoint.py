@@ -93,6 +93,16 @@ def test_retry_after_may_be_a_date() -> None:
         assert server.times[1] - server.times[0] > 0.9  # a date has no fractions of seconds
 
 
+@pytest.mark.parametrize("after", ["0", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_without_a_time_to_come_waits_double_as_without_any(
+    after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_WAIT", 0.2)
+    with StandIn(in_turn(failure(429, Retry_After=after), chat("now"))) as server:
+        asked(server.url).ask(BODY)
+        assert server.times[1] - server.times[0] >= 0.1
+
+
 def test_an_hour_is_not_waited_for() -> None:
     with StandIn(in_turn(failure(429, Retry_After="3600"))) as server:
         with pytest.raises(EndpointError, match="asks to wait 3600 seconds"):
@@ -126,10 +136,10 @@ def test_what_stays_as_it_is_is_told_at_once(
 def test_a_key_that_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("JUDGE_KEY", raising=False)
     with pytest.raises(EndpointError, match="JUDGE_KEY, which `key_env` names, isn't set"):
-        asked("http://x", key_env="JUDGE_KEY")
+        asked("http://x", key_env="JUDGE_KEY").ask(BODY)
     monkeypatch.setenv("JUDGE_KEY", "two\nlines")
     with pytest.raises(EndpointError, match="JUDGE_KEY holds what can't be a key") as error:
-        asked("http://x", key_env="JUDGE_KEY")
+        asked("http://x", key_env="JUDGE_KEY").ask(BODY)
     assert "lines" not in str(error.value)
     with StandIn(in_turn(failure(401))) as server, pytest.raises(EndpointError, match="wants a key") as error:
         asked(server.url).ask(BODY)
@@ -143,6 +153,10 @@ def test_a_key_that_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         chat(None, message={"content": None, "refusal": "I can't help with that"}),
         failure(400, "filtered", code="content_filter"),
         failure(400, "This model's maximum context length is 8192 tokens."),
+        failure(400, "Input tokens exceed the configured limit of 272000 tokens."),
+        failure(400, "the request exceeds the available context size, try increasing it"),
+        failure(400, "too many", code="context_length_exceeded"),
+        Answer(b'{"error": {"code": 400, "message": "no", "type": "exceed_context_size_error"}}', 400),
     ],
 )
 def test_a_refusal_is_a_reply_without_text(answer: Answer) -> None:

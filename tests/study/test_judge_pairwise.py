@@ -177,6 +177,31 @@ def test_the_cost_is_known_before_and_can_be_refused(tmp_path: Path) -> None:
         assert len(server.bodies) == 3
 
 
+def test_only_what_is_to_be_asked_needs_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    with StandIn(by_length()) as server:
+        keys = keys_of(server, key_env="JUDGE_KEY")
+        found = outcomes(PairwiseJudge(keys, tmp_path), PAIRS[:4])
+        monkeypatch.delenv("JUDGE_KEY")
+        judge = PairwiseJudge(keys, tmp_path)
+        assert judge.estimate(PAIRS[:4]).requests == 0 and outcomes(judge, PAIRS[:4]) == found
+        asked = len(server.bodies)
+        with pytest.raises(EndpointError, match="JUDGE_KEY"):
+            judge.estimate(PAIRS)
+        assert len(server.bodies) == asked
+
+
+def test_where_the_endpoint_tells_no_tokens_no_cost_is_made_up(tmp_path: Path) -> None:
+    def answer(body: Body) -> Answer:
+        whole = json.loads(by_length()(body).content)
+        return Answer(json.dumps({"choices": whole["choices"]}).encode())
+
+    with StandIn(answer) as server:
+        judge = PairwiseJudge(keys_of(server, price={"input": 2.0, "output": 10.0}, max_tokens=9), tmp_path)
+        outcomes(judge, PAIRS[:1])
+    assert "the endpoint doesn't tell the tokens" in judge.summary() and "cost" not in judge.summary()
+
+
 def test_a_text_of_other_letters_has_more_tokens_than_a_quarter_of_its_bytes() -> None:
     assert tokens_of("four") == 1 and tokens_of("five5") == 2 and tokens_of("") == 0
     assert tokens_of("你好吗我很好") == 9  # tokenizers make one or two of such a letter
@@ -246,6 +271,23 @@ def test_a_cache_is_one_however_it_is_named_and_as_the_file_is_now(tmp_path: Pat
     ReplyCache(tmp_path / "cache.jsonl").add("c", Reply("other", 1, None))
     one.add("c", Reply("late", 1, None))
     assert one["c"].text == "other"  # the first one stays
+
+
+def test_a_last_reply_without_an_end_of_line_counts_and_half_a_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    long = "text " * 30000  # longer than what is read at once
+    ReplyCache(path).add("a", Reply("text", 1, None))
+    ReplyCache(path).add("b", Reply(long, 1, None))
+    whole = path.read_text()
+    path.write_text(whole.removesuffix("\n"))
+    again = ReplyCache(path)
+    assert again["b"].text == long
+    again.add("c", Reply("more", 1, None))
+    assert path.read_text().startswith(whole) and len(path.read_text().splitlines()) == 3
+    path.write_text(whole[:-2])
+    assert "b" not in ReplyCache(path)
+    ReplyCache(path).add("c", Reply("more", 1, None))
+    assert [json.loads(line)["request"] for line in path.read_text().splitlines()] == ["a", "c"]
 
 
 def test_a_cache_of_something_else_is_refused(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_judges_with_one_cache_pay_together_for_what_both_ask(
             "two": {**keys, "seed": 1, "cache": "../" + tmp_path.name + "/judge_cache.jsonl"},
         }
         judges.write_text(json.dumps(both))
-        refused(arith("score-sweep", sweep, "--with", judges), "scoring costs up to 7.00")
+        refused(arith("score-sweep", sweep, "--with", judges), "scoring costs up to 7\n")
         assert arith("score-sweep", sweep, "--with", judges, "--yes").exit_code == 0
         assert len(server.bodies) == 7
     assert len((tmp_path / "judge_cache.jsonl").read_text().splitlines()) == 7

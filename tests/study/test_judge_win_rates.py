@@ -46,7 +46,26 @@ def test_a_win_rate_counts_ties_half_and_its_sides_sum_to_one(
     found = {row["prompt_id"]: row["outcome"] for row in rows}
     assert found == {0: "win", 1: "lose", 2: "tie", 3: "win"}
     assert all(row["texts"] == [A[row["prompt_id"]][0], B[row["prompt_id"]][0]] for row in rows)
-    refused(arith("win-rate", *results, "--judge", judge, "--out", out), f"{out}: the file exists already")
+
+
+def test_interrupted_judgements_go_on_and_those_of_other_answers_are_refused(
+    arith: Any, results: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "judged.jsonl"
+    with StandIn(by_length(bias=0.5)) as server:
+        judge = write_judge(tmp_path / "judge.yaml", server.url)
+        words = ["win-rate", *results, "--judge", judge, "--out", out]
+        whole = arith(*words)
+        lines = out.read_text().splitlines(keepends=True)
+        out.write_text("".join(lines[:2]) + lines[2][:9])
+        again = arith(*words)
+        assert (again.exit_code, again.stdout) == (0, whole.stdout)
+        assert sorted(out.read_text().splitlines(keepends=True)) == sorted(lines)
+        other = write_results(tmp_path / "c.jsonl", [["other"], *B[1:]])
+        words = ["win-rate", results[0], other, "--judge", judge, "--out", out]
+        refused(arith(*words), f"{out}: holds judgements of other answers", "--overwrite")
+        assert arith(*words, "--overwrite").exit_code == 0
+        refused(arith("win-rate", *results, "--judge", judge, "--overwrite"), "name it with --out")
 
 
 def test_undetermined_comparisons_are_counted_and_left_out(

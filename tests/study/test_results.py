@@ -82,6 +82,7 @@ def test_a_last_line_that_is_cut_off_anywhere_is_left_out(tmp_path: Path) -> Non
         (json.dumps(sweep_row(token_ids="abc")), "`token_ids`"),
         (json.dumps(sweep_row(point={"h": True})), "`point`"),
         (json.dumps(sweep_row(5)), "stands twice"),
+        (json.dumps(sweep_row(5, text="another one")), "stands twice"),
         ("\udcff", "not UTF-8"),
     ],
 )

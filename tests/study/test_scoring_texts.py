@@ -113,6 +113,25 @@ def test_what_is_no_such_function_is_refused(module: Path, path: str, problem: s
         PythonFunction(path, folder)
 
 
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [("def f(row): return (", "SyntaxError"), ("1 / 0", "ZeroDivisionError: division by zero")],
+)
+def test_a_module_that_fails_is_told_in_one_message(module: Path, source: str, problem: str) -> None:
+    with pytest.raises(SpecError, match=f"can't import `scoring_of_mine`: {problem}"):
+        PythonFunction("scoring_of_mine:f", written(module, source))
+
+
+def test_a_module_of_the_same_name_elsewhere_is_not_taken_for_it(module: Path) -> None:
+    PythonFunction("scoring_of_mine:f", written(module, "def f(row): return 1\n"))
+    other = module / "other"
+    other.mkdir()
+    (other / "scoring_of_mine.py").write_text("def f(row): return 2\n")
+    with pytest.raises(SpecError, match=r"`scoring_of_mine` is .* here, and not .*other") as caught:
+        PythonFunction("scoring_of_mine:f", other)
+    assert caught.value.hint == "give the file another name"
+
+
 def test_a_changed_function_is_another_scorer(module: Path) -> None:
     settings = [
         PythonFunction("scoring_of_mine:f", written(module, f"def f(row): return {number}\n")).settings

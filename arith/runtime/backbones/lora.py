@@ -34,7 +34,8 @@ class LaneAdapters:
     masks: list[Tensor | None] = field(default_factory=list)
 
     def number(self, layout: RankLayout, like: Tensor) -> int:
-        """The place in `masks` of a layout's mask, for matrices like this one."""
+        """The place in `masks` of a layout's mask, for matrices like this one. The next `select` makes it."""
+        self.adapters = ()
         return self.layouts.setdefault((layout, like.device, like.dtype), len(self.layouts))
 
     def select(self, adapters: Sequence[str | None], tokens: int) -> None:

@@ -148,13 +148,12 @@ def _factors(sweep: SweepKeys) -> list[Sequence[Values]]:
 
 
 def _scaled(drawn: Drawn, unit: torch.Tensor) -> list[Values]:
-    """Points of the unit cube `[count, names]` in the box."""
+    """Points of the unit cube `[count, names]` in the box. The alphabet decides which column is whose, so the
+    order in which a file has the names changes no point."""
+    columns = dict(zip(sorted(drawn.ranges), unit.unbind(1), strict=True))
+    scaled = {name: low + (high - low) * columns[name] for name, (low, high) in drawn.ranges.items()}
     return [
-        {
-            name: low + (high - low) * u
-            for (name, (low, high)), u in zip(drawn.ranges.items(), row, strict=True)
-        }
-        for row in unit.tolist()
+        dict(zip(scaled, values, strict=True)) for values in torch.stack([*scaled.values()], dim=1).tolist()
     ]
 
 

@@ -28,8 +28,8 @@ class ReplyCache:
     """A JSON Lines file of replies by the digests of their requests.
 
     A reply is on disk before it is used. Threads and processes may append to one file at the same time: a
-    line that was cut off is dropped by whoever appends next, who also reads what others have appended. Raises
-    `SpecError` for a file that can't be read or written, and for one that holds something else.
+    line that was cut off is dropped by whoever comes next, and who appends also reads what others have
+    appended. Raises `SpecError` for a file that can't be read or written, or that holds something else.
     """
 
     def __init__(self, path: Path):
@@ -63,7 +63,8 @@ class ReplyCache:
             self._bytes = self._lines = 0  # of the file, read so far
             if self.path.exists():
                 try:
-                    with open(self.path, "rb") as stream:
+                    with self._locked(), open(self.path, "r+b") as stream:
+                        _end_last_line(stream)
                         self._go_on(stream)
                 except OSError as error:
                     raise self._failed("read", error) from None
@@ -73,8 +74,8 @@ class ReplyCache:
         line = json.dumps({"request": key, **reply.as_json()}, ensure_ascii=False).encode("utf-8") + b"\n"
         with self._threads:
             try:
-                with FileLock(f"{self.path}.lock"), open(self.path, "a+b") as stream:
-                    _drop_torn_line(stream)
+                with self._locked(), open(self.path, "a+b") as stream:
+                    _end_last_line(stream)
                     self._go_on(stream)
                     if key in self._replies:
                         return
@@ -101,6 +102,9 @@ class ReplyCache:
                 message = f"{self.path}:{self._lines}: not a reply of a judge"
                 raise SpecError(message, "take the line out, or name another file by `cache`") from None
 
+    def _locked(self) -> FileLock:
+        return FileLock(f"{os.path.realpath(self.path)}.lock")
+
     def _failed(self, what: str, error: OSError) -> SpecError:
         return SpecError(f"{self.path}: can't be {what}: {reason_of(error)}")
 
@@ -108,8 +112,9 @@ class ReplyCache:
 _CACHES: WeakValueDictionary[str, ReplyCache] = WeakValueDictionary()  # by real paths
 
 
-def _drop_torn_line(stream: BinaryIO) -> None:
-    """Cuts the file behind its last end of line. Its lock is held: nobody writes a line any more."""
+def _end_last_line(stream: BinaryIO) -> None:
+    """Cuts off a last line that isn't whole, and ends one that only lacks its end. The file's lock is held:
+    nobody writes a line any more."""
     start = size = stream.seek(0, os.SEEK_END)
     tail = b""
     while start > 0 and b"\n" not in tail:
@@ -118,4 +123,11 @@ def _drop_torn_line(stream: BinaryIO) -> None:
         tail = stream.read(step)
     whole = start + tail.rfind(b"\n") + 1
     if whole < size:
-        stream.truncate(whole)
+        stream.seek(whole)
+        try:
+            json.loads(stream.read())
+        except ValueError:
+            stream.truncate(whole)
+        else:
+            stream.seek(size)
+            stream.write(b"\n")

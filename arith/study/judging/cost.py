@@ -76,6 +76,8 @@ class Usage:
         text = f"{self.replies:,} replies"
         if self.input_tokens or self.output_tokens:
             text += f", {self.input_tokens:,} tokens of input and {self.output_tokens:,} of output"
+        elif self.replies:
+            return f"{text}, of which the endpoint doesn't tell the tokens"
         if self.price is None:
             return text
         spent = self.input_tokens * self.price.input + self.output_tokens * self.price.output

@@ -37,13 +37,11 @@ class Endpoint:
     """
 
     def __init__(self, url: str, *, key_env: str | None, timeout: float, retries: int):
-        """Raises `EndpointError` where the environment has no key, or one that can't be sent."""
         self.url = url.rstrip("/") if url.rstrip("/").endswith(PATH) else url.rstrip("/") + PATH
         self.key_env = key_env
         self.timeout = timeout
         self.retries = retries
         self.troubles: Counter[str] = Counter()
-        self._headers = {"Content-Type": "application/json", **_authorization(key_env)}
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._lock = threading.Lock()
         self._not_before = 0.0  # of the monotonic clock: what one thread is told to wait goes for all
@@ -53,6 +51,10 @@ class Endpoint:
     def close(self) -> None:
         """Nothing is sent from now on; threads that wait come back with `EndpointError`."""
         self._closed.set()
+
+    def refuse_without_key(self) -> None:
+        """Raises `EndpointError` where the environment lacks the key, or has one that can't be sent."""
+        _authorization(self.key_env)
 
     def ask(self, body: Mapping[str, object]) -> Reply:
         """The reply to the request. Raises `EndpointError` where there is none to be had."""
@@ -68,7 +70,7 @@ class Endpoint:
             self._note(last)
             if last.unreachable and not self._reached:
                 break  # a mistyped address, most likely
-            if last.wait is None and attempt < self.retries:
+            if not last.wait and attempt < self.retries:
                 self._pause(min(FIRST_WAIT * 2**attempt, LONGEST_BACKOFF) * random.uniform(0.5, 1.0))
         tries = "" if attempt == 0 else f", {attempt + 1} times in a row"
         raise EndpointError(f"the judge at {self.url}: {last.message}{tries}", last.hint)
@@ -76,7 +78,8 @@ class Endpoint:
     def _once(self, body: Mapping[str, object]) -> Reply:
         """One request. Raises `Passing` for what may be over the next time, or `EndpointError`."""
         data = json.dumps(body).encode("ascii")
-        request = urllib.request.Request(self.url, data=data, headers=self._headers, method="POST")
+        headers = {"Content-Type": "application/json", **_authorization(self.key_env)}
+        request = urllib.request.Request(self.url, data=data, headers=headers, method="POST")
         try:
             with self._opener.open(request, timeout=self.timeout) as response:
                 content = response.read()

@@ -43,8 +43,7 @@ class PairwiseJudge:
 
     folder: the relative paths of the keys are seen from it.
 
-    Raises `EndpointError` where the environment lacks the key, and `SpecError` for a question or a cache that
-    can't be used.
+    Raises `SpecError` for a question or a cache that can't be used.
     """
 
     def __init__(self, keys: JudgeKeys, folder: Path):
@@ -61,7 +60,8 @@ class PairwiseJudge:
         return answer[: min(ends, default=len(answer))].strip()
 
     def estimate(self, pairs: Sequence[Pair]) -> Estimate:
-        """What comparing these pairs takes. Raises `OptionError` where it could cost more than `max_cost`."""
+        """What comparing these pairs takes. Raises `OptionError` where it could cost more than `max_cost`,
+        and `EndpointError` where something is to be asked and the environment lacks the key."""
         asked = {one.key: one.body for pair in pairs for one in self._questions(pair)}
         new = [body for key, body in asked.items() if key not in self.cache]
         found = self._estimate(new, known=len(asked) - len(new))
@@ -70,6 +70,8 @@ class PairwiseJudge:
             raise OptionError(
                 f"judging takes {found}, and `max_cost` is {most:g}", "judge fewer rows at first"
             )
+        if new:
+            self.endpoint.refuse_without_key()
         return found
 
     def prices(self, pairs: Sequence[Pair]) -> dict[Hashable, float]:

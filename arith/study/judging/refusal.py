@@ -14,8 +14,10 @@ from arith.study.judging.reply import Reply
 
 FILTERED = ("content_filter", "content_policy_violation")
 """Codes of a request that is refused for what the texts say, and would be each time."""
-TOO_LONG = "context length"
-"""What the endpoints say, by whichever code, of a request that is over the model's context window."""
+TOO_LONG = ("context_length_exceeded", "exceed_context_size_error")
+"""Codes, or types, of a request that is over the model's context window, and"""
+TOO_LONG_WORDS = ("context length", "context size", "context window", "input tokens exceed")
+"""what endpoints say of it that have no such code."""
 SPENT = "insufficient_quota"
 SHOWN = 200  # characters of an endpoint's own message
 
@@ -52,7 +54,7 @@ def refused(error: urllib.error.HTTPError, url: str, key_env: str | None) -> Rep
     Raises `Passing` for rate limits and errors of the server, and `EndpointError` for what stays as it is.
     """
     code, said = _told(error)
-    if code in FILTERED or (error.code == HTTPStatus.BAD_REQUEST and TOO_LONG in said.lower()):
+    if code in FILTERED or code in TOO_LONG or (error.code == HTTPStatus.BAD_REQUEST and _too_long(said)):
         return Reply(None, None, None)
     status = f"{error.code} {_phrase(error.code)}" + (f" ({said})" if said else "")
     who = f"the judge at {url}"
@@ -85,15 +87,21 @@ def why_unreachable(error: Exception, timeout: float) -> Passing:
     return Passing(cause, f"can't be reached: {words}", "is `url` right?", unreachable=nobody)
 
 
+def _too_long(said: str) -> bool:
+    return any(words in said.lower() for words in TOO_LONG_WORDS)
+
+
 def _told(error: urllib.error.HTTPError) -> tuple[str | None, str]:
-    """The code and the words of the error in the body, which OpenAI's API has under `error`."""
+    """The code, or else the type, and the words of the error in the body, which OpenAI's API has under
+    `error`."""
     try:
         told = json.loads(error.read())["error"]
-        code, message = told.get("code"), told.get("message")
+        codes, message = (told.get("code"), told.get("type")), told.get("message")
     except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None, ""
     text = " ".join(str(message or "").split())
-    return code if isinstance(code, str) else None, text if len(text) <= SHOWN else text[:SHOWN] + "..."
+    code = next((one for one in codes if isinstance(one, str)), None)
+    return code, text if len(text) <= SHOWN else text[:SHOWN] + "..."
 
 
 def _phrase(code: int) -> str:

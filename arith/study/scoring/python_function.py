@@ -1,14 +1,13 @@
 """Scores by a function of one's own."""
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from arith.errors import SpecError
-from arith.spec_operators import modules_beside
+from arith.spec_operators import imported
 from arith.study.results import ResultRow
 from arith.study.scoring.scorer import Scored, Scorer
 
@@ -62,11 +61,7 @@ class PythonFunction(Scorer):
 
 def _imported(path: str, folder: Path) -> Callable[..., Any]:
     module_name, _, name = path.partition(":")
-    with modules_beside(folder):
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise SpecError(f"can't import `{module_name}`: {error}") from None
+    module = imported(module_name, folder)
     function = getattr(module, name, None)
     if not callable(function):
         raise SpecError(f"there is no function `{name}` in `{module_name}`")

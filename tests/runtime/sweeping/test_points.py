@@ -73,6 +73,16 @@ def test_drawn_points_lie_in_their_ranges_and_follow_the_seed(kind: str) -> None
         )
 
 
+@pytest.mark.parametrize("kind", ["random", "sobol"])
+def test_the_order_of_the_names_changes_no_drawn_point(kind: str) -> None:
+    ranges = {"h": [-1, 1], "s": [2, 6]}
+    found = [
+        values({kind: {"count": 8, "ranges": {name: ranges[name] for name in names}}})
+        for names in ("hs", "sh")
+    ]
+    assert found[0] == found[1]
+
+
 def test_sobol_points_are_spread_more_evenly_than_chance() -> None:
     """Of 64 points of a scrambled Sobol sequence each of 64 equal columns holds exactly one."""
     found = values({"sobol": {"count": 64, "ranges": {"h": [0, 64], "s": [0, 64]}}})
