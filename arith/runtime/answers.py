@@ -121,5 +121,10 @@ class Answers:
 
     def _asking(self, guide: Guide) -> tuple[list[int], list[Context]]:
         """The moments that the guide matters to, by their numbers and as it is told of them."""
-        chosen = [n for n, moment in enumerate(self.moments) if guide.operand in moment.row.needed]
+        one = guide.operand
+        chosen = [
+            n
+            for n, moment in enumerate(self.moments)
+            if one in moment.row.needed or one in moment.row.drafting
+        ]
         return chosen, [self.moments[n].context for n in chosen]

@@ -1,6 +1,7 @@
 """From the logits of lanes to the log-probabilities of rows: one evaluation of the formula for all rows of a
 step."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,17 +24,19 @@ from grammar.errors import FormulaError
 @dataclass(frozen=True, eq=False)
 class Fused:
     """The step's distributions: `log_probs` of the formula, and the operands' logits, `[rows, vocab]`
-    each."""
+    each, None of one that ran for no row."""
 
     log_probs: Tensor
-    logits: Mapping[str, Tensor]
+    logits: Mapping[str, Tensor | None]
 
     def of_tokens(self, tokens: Tensor) -> dict[str, Tensor]:
-        """The log-probabilities `[rows]` of one token a row, for `formula` and each operand."""
+        """The log-probabilities `[rows]` of one token a row, for `formula` and each operand; NaN for one that
+        ran for no row."""
         chosen = tokens.unsqueeze(-1)
         found = {FORMULA: self.log_probs.gather(-1, chosen).squeeze(-1).float()}
         for name, logits in self.logits.items():
-            found[name] = log_probs_of(logits, chosen)
+            nothing = found[FORMULA].new_full((len(tokens),), math.nan)
+            found[name] = nothing if logits is None else log_probs_of(logits, chosen)
         return found
 
 
@@ -124,7 +127,10 @@ class Fusion:
         missing."""
         inputs = self.inputs(moments, logits)
         log_probs = self.program.log_probs(inputs, lambda number: moments[number].place, run=self._run)
-        return Fused(log_probs, inputs.operands)
+        ran = {name for name, operand in self.operands.items() if (operand, None) in logits}
+        return Fused(
+            log_probs, {name: whole if name in ran else None for name, whole in inputs.operands.items()}
+        )
 
     def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:
         """What the program is given at each of the moments, which are its rows."""

@@ -1,65 +1,23 @@
 """The loop that turns rows into text: admit, step, choose, let go."""
 
-import sys
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from arith.errors import PlanError
-from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.arrival import Arrival
 from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fusion
-from arith.runtime.lanes import Lanes, LeafLogits, Reading
+from arith.runtime.lanes import Lanes, LeafLogits, Reading, first_positions
 from arith.runtime.rewinding.rewind import Rewinding
 from arith.runtime.row import Row
-from arith.runtime.sampling.choice import TokenChoice
-from arith.runtime.sampling.stopping import Criteria, StopStrings
+from arith.runtime.sampling.choice import Chosen, TokenChoice
+from arith.runtime.sampling.stopping import Criteria
 from arith.runtime.speculation.drafts import Proposal, with_known
 from arith.runtime.speculation.speculation import Speculation
-
-
-@dataclass(frozen=True, eq=False)
-class Ending:
-    """What ends a row: its length, its end-of-sequence ids, stop strings, criteria, and the context
-    windows of the operands that it needs."""
-
-    max_new_tokens: int
-    ids: Mapping[Row, frozenset[int]]
-    stop_strings: Mapping[Row, StopStrings]
-    criteria: Criteria
-    windows: Mapping[LLM, int | None]
-
-    def room(self, row: Row) -> int:
-        """How many tokens the row can still get."""
-        return max(1, min(self.max_new_tokens, self._reach(row, row.reads))) - len(row.tokens)
-
-    def room_to_draft(self, row: Row) -> int:
-        """How many tokens can be drafted for it: the formula adds one, and drafts have windows too."""
-        return max(0, min(self.room(row) - 1, self._reach(row, row.runs) - len(row.tokens)))
-
-    def _reach(self, row: Row, operands: Collection[LLM]) -> int:
-        """How many tokens go into the windows of all these operands."""
-        windows = {operand: window for operand in operands if (window := self.windows[operand]) is not None}
-        return min(
-            (window - len(row.prompt_ids[one]) for one, window in windows.items()), default=sys.maxsize
-        )
-
-    def judge(self, row: Row, criterion: bool) -> None:
-        """Sets the row's `finish_reason` if its last token ends it."""
-        token = row.tokens[-1]
-        ended_by_string = self.stop_strings[row].push(token) if row in self.stop_strings else False
-        if token in self.ids[row] or criterion:
-            row.finish_reason = "stop"
-        elif ended_by_string:
-            row.finish_reason = "stop_string"
-        elif self.room(row) <= 0:
-            row.finish_reason = "length"
-
 
 SLICE = 256  # tokens of prompts that run between two steps of the rows in flight
 
@@ -74,7 +32,8 @@ class Generation:
         lanes: Lanes,
         rows: Sequence[Row],
         choice: TokenChoice,
-        ending: Ending,
+        criteria: Criteria,
+        max_new_tokens: int,
         speculation: Speculation,
         rewinding: Rewinding | None,
         max_rows: int,
@@ -85,7 +44,8 @@ class Generation:
         self.arrival: Arrival | None = None
         self.active: list[Row] = []
         self.choice = choice
-        self.ending = ending
+        self.criteria = criteria
+        self.max_new_tokens = max_new_tokens
         self.speculation = speculation
         self.rewinding = rewinding
         self.max_rows = max_rows
@@ -104,7 +64,7 @@ class Generation:
     def longest(self) -> int:
         """How many tokens a lane of a waiting row can come to have."""
         prompts = [len(ids) for row in self.waiting for ids in row.prompt_ids.values()]
-        return max(prompts, default=0) + self.ending.max_new_tokens
+        return max(prompts, default=0) + self.max_new_tokens
 
     def turn_within_memory(self) -> list[Row]:
         """A turn; where memory runs out in it, fewer rows go on."""
@@ -171,7 +131,7 @@ class Generation:
         """At least one more token for every row in flight: one forward of each backbone, for all tokens that
         are drafted."""
         rows = list(self.active)
-        proposals = self.speculation.propose(rows, list(map(self.ending.room_to_draft, rows)), self.lanes)
+        proposals = self.speculation.propose(rows, self.lanes)
         readings = [proposal.reading(row) for row, proposal in zip(rows, proposals, strict=True)]
         logits = with_known(self.lanes.read(readings), readings, proposals)
         self.advance(readings, proposals, logits)
@@ -183,13 +143,18 @@ class Generation:
     def advance(self, readings: Sequence[Reading], proposals: Sequence[Proposal], logits: LeafLogits) -> None:
         """Gives each row the tokens that the formula chooses at the positions read, up to the first one that
         was not drafted; notes them with their log-probabilities: one transfer to the host."""
-        spread = self.fusion.spread(logits, sum(reading.count for reading in readings))
-        moments = self.moments(readings, proposals, spread)
-        fused = self.fusion.evaluate(moments, spread)
-        chosen = self.choice(moments, fused.log_probs)
-        figures = fused.of_tokens(chosen.tokens)
+        try:
+            chosen, figures = self.choose(readings, proposals, logits)
+        except Exception as error:
+            if out_of_memory(error) or not any(proposal.tokens for proposal in proposals):
+                raise
+            # Behind a wrong token the formula may have no value, and a caller's processor no answer.
+            for proposal in proposals:
+                proposal.keep(0)
+            readings, logits = first_positions(readings, logits)
+            chosen, figures = self.choose(readings, proposals, logits)
         columns = (chosen.tokens, *figures.values())
-        table = torch.stack([column.double() for column in columns]).tolist()
+        table = torch.stack([column.float() for column in columns]).tolist()  # ids below 2^24 are exact
         position = 0
         for reading, proposal in zip(readings, proposals, strict=True):
             row, row.fresh = reading.row, []
@@ -201,19 +166,27 @@ class Generation:
                 token = int(table[0][at])
                 values = {name: column[at] for name, column in zip(figures, table[1:], strict=True)}
                 row.append(token, values)
-                self.ending.judge(row, self.done(row, chosen.scores[at : at + 1]))
+                criterion = self.done(row, chosen.scores[at : at + 1])
+                row.finish_reason = row.ending.reason(token, len(row.tokens), criterion)
                 if self.rewinding is not None and self.rewinding.goes_back(row):
                     break
                 if row.finish_reason is not None or proposal.tokens[ahead : ahead + 1] != [token]:
                     break
             position += reading.count
 
+    def choose(
+        self, readings: Sequence[Reading], proposals: Sequence[Proposal], logits: LeafLogits
+    ) -> tuple[Chosen, dict[str, Tensor]]:
+        """A token for each position read, and its log-probabilities `[positions]` by their names."""
+        spread = self.fusion.spread(logits, sum(reading.count for reading in readings))
+        moments = self.moments(readings, proposals, spread)
+        fused = self.fusion.evaluate(moments, spread)
+        chosen = self.choice(moments, fused.log_probs)
+        return chosen, fused.of_tokens(chosen.tokens)
+
     def done(self, row: Row, scores: Tensor) -> bool:
         """Whether a stopping criterion ends the row with its last token, chosen from these `[1, vocab]`."""
-        return (
-            bool(self.ending.criteria)
-            and self.ending.criteria([self.choice.history(row, row.tokens)], scores)[0]
-        )
+        return bool(self.criteria) and self.criteria([self.choice.history(row, row.tokens)], scores)[0]
 
     def moments(
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], spread: Mapping[Leaf, Tensor]

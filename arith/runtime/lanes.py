@@ -30,6 +30,17 @@ class Reading:
     count: int = 1
 
 
+def first_positions(readings: Sequence[Reading], logits: LeafLogits) -> tuple[list[Reading], LeafLogits]:
+    """The first position of each reading alone, and its logits."""
+    counts = [reading.count for reading in readings]
+    numbers = {start: number for number, start in enumerate([0, *accumulate(counts)][:-1])}
+    found: LeafLogits = {}
+    for leaf, (chosen, part) in logits.items():
+        places = [place for place, position in enumerate(chosen) if position in numbers]
+        found[leaf] = ([numbers[chosen[place]] for place in places], part[places])
+    return [Reading(reading.row, reading.operands) for reading in readings], found
+
+
 class Lanes:
     """All lanes of one call. A lane may lag behind its row: what it hasn't read is read when it is asked."""
 
@@ -56,7 +67,11 @@ class Lanes:
                     LaneRequest(operand.adapter, (*rows[n].prompt_ids[operand], *rows[n].tokens))
                     for n, operand in asked
                 ]
-                openings.append((backbone, asked, backbone.begin(requests)))
+                try:
+                    openings.append((backbone, asked, backbone.begin(requests)))
+                except Exception:  # for want of memory, say: those that have begun give theirs back
+                    Arrival(rows, openings).cancel()
+                    raise
         return Arrival(rows, openings)
 
     def enter(self, arrival: Arrival) -> LeafLogits:

@@ -15,7 +15,7 @@ from arith.runtime.engine import Engine
 from arith.runtime.kept_logits import KeptLogits
 from arith.runtime.remembered import Memory, Remembered
 from arith.runtime.row import Row
-from arith.runtime.scoring import POSITIONS, RowLogits, moments_of
+from arith.runtime.scoring import RowLogits, parts_of
 from grammar.errors import FormulaError
 
 
@@ -91,21 +91,19 @@ class Likelihood:
 
     def _parts(self, row: Row, logits: RowLogits, leaves: Sequence[Tensor]) -> Iterator[Tensor]:
         """The log-probabilities of the row's tokens, some positions together."""
-        moments = moments_of(self._fusion, row, logits, len(row.tokens))
-        for start in range(0, len(moments), POSITIONS):
-            part = slice(start, start + POSITIONS)
-            inputs = self._fusion.inputs(moments[part], {leaf: whole[part] for leaf, whole in logits.items()})
+        for number, (moments, part) in enumerate(parts_of(self._fusion, row, logits)):
+            inputs = self._fusion.inputs(moments, part)
             columns = {
                 name: leaf.to(inputs.device, inputs.dtype).expand(inputs.row_count, 1)
                 for name, leaf in zip(self.names, leaves, strict=True)
             }
-            memory = self._memories.setdefault((row, start), Memory())
+            memory = self._memories.setdefault((row, number), Memory())
             inputs = replace(
                 inputs,
                 parameters={**inputs.parameters, **columns},
                 source=Remembered(inputs.asked, memory),
             )
-            yield self._log_prob(inputs, moments[part])
+            yield self._log_prob(inputs, moments)
 
     def _log_prob(self, inputs: Inputs, moments: Sequence[Moment]) -> Tensor:
         """The log-probability, of all together, of the tokens that follow at the moments of one row."""

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from arith.operands.guide_operand import GuideOperand
@@ -14,6 +15,8 @@ from arith.runtime.result import FORMULA, FinishReason, Result
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from arith.runtime.ending import Ending
 
 
 @dataclass(eq=False)
@@ -30,6 +33,7 @@ class Row:
     names: Mapping[str, LLM]  # of all the formula's operands, classifiers aside
     key: int
     drafting: frozenset[LLM | GuideOperand] = frozenset()  # the operands that draft for it
+    ending: "Ending" = field(init=False)  # of a row that is generated
     tokens: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)  # those that it was given last, at once
     guarded: bool = False  # whether tokens may be taken back again
@@ -51,12 +55,12 @@ class Row:
         """Tokens of its prompt, as the first operand reads it."""
         return len(self.prompt_ids[next(iter(self.names.values()))])
 
-    @property
+    @cached_property
     def reads(self) -> frozenset[LLM]:
         """The models that its formula needs, guides aside."""
         return frozenset(one for one in self.needed if isinstance(one, LLM))
 
-    @property
+    @cached_property
     def runs(self) -> frozenset[LLM]:
         """The models that run for it, those of drafts included."""
         return self.reads.union(one for one in self.drafting if isinstance(one, LLM))

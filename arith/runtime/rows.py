@@ -11,6 +11,7 @@ from torch import Tensor
 from arith.characters import stray_surrogate
 from arith.errors import OptionError, PromptError
 from arith.language import Formula
+from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.operands.loading import context_window, end_ids, load_config
 from arith.operands.prompts import Prompt, encode_continuation, render, turn_end
@@ -201,12 +202,15 @@ class RowMaker:
         counted = [f"prompt {number}" for number in range(1, len(prompts) + 1)]
         prompt_ids = self.reader.read(prompts, places or counted)
         occurrences = occurrences or occurrences_of(prompts)
+        bound, program = self.formula.bindings, self.formula.program
+        known: dict[tuple[tuple[str, float], ...], frozenset[LLM | GuideOperand]] = {}  # of a sweep's points
         rows = []
         for index, prompt in enumerate(prompts):
             content = canonical_text(prompt, counted[index])
-            program = self.formula.program
-            bound = self.formula.bindings
-            needed = frozenset(bound[name] for name in program.needed(values[index]))
+            point = tuple(sorted(values[index].items()))
+            if point not in known:
+                known[point] = frozenset(bound[name] for name in program.needed(values[index]))
+            needed = known[point]
             for operand, ids in prompt_ids[index].items():
                 if operand in needed:
                     self.reader.refuse_too_long(operand, len(ids), room[index], (places or counted)[index])

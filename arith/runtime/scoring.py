@@ -109,38 +109,49 @@ def _request(row: Row, operand: LLM, behind: bool, whole: bool) -> LaneRequest:
 def score(fusion: Fusion, row: Row, logits: RowLogits) -> Score:
     """The log-probability of each of the row's tokens under the formula and each operand."""
     values: dict[str, list[float]] = {name: [] for name in (FORMULA, *fusion.operands)}
-    moments = moments_of(fusion, row, logits, len(row.tokens))
-    for start in range(0, len(row.tokens), POSITIONS):
-        chosen = torch.tensor(row.tokens[start : start + POSITIONS], device=fusion.device)
-        part = {leaf: whole[start : start + POSITIONS] for leaf, whole in logits.items()}
-        fused = _fused(fusion, moments[start : start + POSITIONS], part)
-        for name, column in fused.of_tokens(chosen).items():
-            values[name] += column.tolist() if row.ran(name) else [math.nan] * len(chosen)
+    for moments, part in parts_of(fusion, row, logits):
+        chosen = torch.tensor([row.tokens[len(moment.tokens)] for moment in moments], device=fusion.device)
+        for name, column in _fused(fusion, moments, part).of_tokens(chosen).items():
+            values[name] += column.tolist() if row.ran(name) else [math.nan] * len(moments)
     return Score(list(row.tokens), values)
 
 
 def next_log_probs(fusion: Fusion, row: Row, logits: RowLogits) -> Tensor:
     """The formula's log-probabilities `[1, vocab]` of the token behind the row's tokens."""
-    moments = moments_of(fusion, row, logits, len(row.tokens) + 1)
-    return _fused(fusion, moments[-1:], {leaf: whole[-1:] for leaf, whole in logits.items()}).log_probs
+    totals = _running_totals(fusion, row, logits, len(row.tokens) + 1)
+    last = Moment(row, row.tokens, {name: values[-1] for name, values in totals.items()})
+    return _fused(fusion, [last], {leaf: whole[-1:] for leaf, whole in logits.items()}).log_probs
 
 
-def _fused(fusion: Fusion, moments: Sequence[Moment], logits: RowLogits) -> Fused:
-    with torch.inference_mode():
-        return fusion.evaluate(moments, logits)
+def parts_of(fusion: Fusion, row: Row, logits: RowLogits) -> Iterator[tuple[list[Moment], RowLogits]]:
+    """The row at each of its tokens, with the logits there: some together, one part after the other.
+
+    A moment holds the tokens before it, and all those of a long text would take memory by the square of its
+    length.
+    """
+    totals = _running_totals(fusion, row, logits, len(row.tokens))
+    for start in range(0, len(row.tokens), POSITIONS):
+        steps = range(start, min(start + POSITIONS, len(row.tokens)))
+        moments = [
+            Moment(row, row.tokens[:step], {name: values[step] for name, values in totals.items()})
+            for step in steps
+        ]
+        yield moments, {leaf: whole[steps.start : steps.stop] for leaf, whole in logits.items()}
 
 
-def moments_of(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> list[Moment]:
-    """The row at its first `count` steps, with the running totals of the operands that are added up."""
+def _running_totals(fusion: Fusion, row: Row, logits: RowLogits, count: int) -> dict[str, list[float]]:
+    """For each operand that is added up its total before each of the row's first `count` steps."""
     totals: dict[str, list[float]] = {}
     for name in fusion.totalled:
         whole = logits.get((fusion.operands[name], None))
         totals[name] = [0.0] * count
         if whole is not None:
             tokens = torch.tensor(row.tokens[: count - 1], dtype=torch.int64, device=whole.device)
-            each = log_probs_of(whole[: len(tokens)], tokens.unsqueeze(-1)).double()
+            each = log_probs_of(whole[: len(tokens)], tokens.unsqueeze(-1)).cpu().double()
             totals[name][1:] = each.cumsum(0).tolist()
-    return [
-        Moment(row, row.tokens[:step], {name: values[step] for name, values in totals.items()})
-        for step in range(count)
-    ]
+    return totals
+
+
+def _fused(fusion: Fusion, moments: Sequence[Moment], logits: RowLogits) -> Fused:
+    with torch.inference_mode():
+        return fusion.evaluate(moments, logits)

@@ -1,9 +1,12 @@
 """A generation made ready from the options of a call."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from arith.runtime.generation import Ending, Generation
+from arith.operands.llm import LLM
+from arith.runtime.ending import Ending
+from arith.runtime.generation import Generation
 from arith.runtime.lanes import Lanes
 from arith.runtime.models import Models
 from arith.runtime.options import Sampling
@@ -36,33 +39,43 @@ def ready(
     first_operand = next(iter(models.operands.values()))
     processors = Processors(sampling, logits_processor, sampling.greedy)
     choice = TokenChoice(sampling, processors, first_operand, models.race)
-    strings = sampling.stop_strings
-    ending = Ending(
-        sampling.max_new_tokens,
-        {row: frozenset().union(*map(models.end_ids.__getitem__, row.reads)) for row in rows},
-        {row: StopStrings(strings, models.tokenizer) for row in rows if strings},
-        Criteria(stopping_criteria),
-        models.windows,
-    )
-    guards = guards_of(sampling.forbid)
-    rewinding: Rewinding | None = None
-    if guards:
-        rewinding = Rewinding(guards, models.tokenizer, sampling.max_new_tokens, ending.stop_strings, rewinds)
-        for row in rows:
-            row.guarded = True
     draft: Draft | None = None
     if drafting is not None:
         if drafting.formula is None:
-            draft = PromptLookup(first_operand)
+            draft = PromptLookup(first_operand, models.fusion.vocabulary)
         else:
             draft = FormulaDraft(models.fusion_of(drafting.formula), choice)
+    guards = guards_of(sampling.forbid)
+    rewinding: Rewinding | None = None
+    if guards:
+        rewinding = Rewinding(guards, models.tokenizer, sampling.max_new_tokens, rewinds)
+    for row in rows:
+        row.ending = _ending(models, row, sampling)
+        row.guarded = bool(guards)
     return Generation(
         models.fusion,
         Lanes(models.backbones, models.exits),
         rows,
         choice,
-        ending,
+        Criteria(stopping_criteria),
+        sampling.max_new_tokens,
         Speculation(draft, pace, stats),
         rewinding,
         max_rows,
     )
+
+
+def _ending(models: Models, row: Row, sampling: Sampling) -> Ending:
+    strings = sampling.stop_strings
+    return Ending(
+        frozenset().union(*map(models.end_ids.__getitem__, row.reads)),
+        StopStrings(strings, models.tokenizer) if strings else None,
+        max(1, min(sampling.max_new_tokens, _reach(models, row, row.reads))),
+        _reach(models, row, row.runs),
+    )
+
+
+def _reach(models: Models, row: Row, operands: Collection[LLM]) -> int:
+    """How many tokens of the row go into the windows of all these operands."""
+    windows = {operand: window for operand in operands if (window := models.windows[operand]) is not None}
+    return min((window - len(row.prompt_ids[one]) for one, window in windows.items()), default=sys.maxsize)

@@ -1,5 +1,6 @@
 """Results as they come: pieces, finished rows, transformers' streamer, and one call at a time."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from transformers import TextStreamer
 from transformers.generation.streamers import BaseStreamer
 
 from arith import Engine, Formula, OptionError
+from arith.runtime.row import Row
 from tests.runtime.reference import Script, plain, raw
 
 PROMPTS = ["the rain", "a", "Once upon a time there was another"]
@@ -164,3 +166,12 @@ def test_an_abandoned_stream_leaves_the_engine_usable(engine: Engine) -> None:
     for _ in engine.stream(PROMPTS, **OPTIONS):
         break
     assert engine.generate("on", max_new_tokens=1)
+
+
+def test_rows_that_have_ended_are_let_go(engine: Engine) -> None:
+    """A long call holds the rows in flight and those that wait, and not all that it has written."""
+    prompts = [f"prompt {number}" for number in range(12)]
+    for ended, _ in enumerate(engine.as_completed(prompts, max_new_tokens=2), start=1):
+        gc.collect()
+        alive = sum(type(one) is Row for one in gc.get_objects())
+        assert alive <= len(prompts) - ended + 2  # those that ended in one step

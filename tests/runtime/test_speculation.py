@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from arith import LLM, Classifier, Engine, Formula, FormulaError, OptionError
+from arith.runtime.speculation.drafts import PromptLookup
 from tests.runtime.reference import plain, raw
 from tests.sequence_models import save_bert_classifier
 
@@ -161,6 +162,58 @@ def test_text_that_repeats_is_looked_up(tiny_llama: str) -> None:
     expected = engine.generate("abcabcabc", **options)[0]
     found = engine.generate("abcabcabc", **options, speculate={"draft": "prompt_lookup", "tokens": 3})[0]
     assert found.token_ids == expected.token_ids and engine.stats.drafted > 0
+
+
+def test_a_place_behind_a_wrong_token_where_nothing_can_be_said_ends_no_call(
+    tiny_llama: str, tiny_llama_other: str
+) -> None:
+    """A caller's processor that knows the right texts alone fails at what was drafted wrongly."""
+    engine = engine_of("base + 0.5*arm", tiny_llama, tiny_llama_other)
+    options: dict[str, Any] = {"max_new_tokens": 12, "seed": 5}
+    expected = engine.generate(PROMPTS[1:2], **options)[0].token_ids
+    asked: list[int] = []
+
+    def processor(input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        written = input_ids[0].tolist()[start:]
+        if written != expected[: len(written)]:
+            asked.append(len(written))
+            raise KeyError("no state for this text")
+        return scores
+
+    start = len(engine.runner.rows.to_generate(PROMPTS[1:2], None, 1, 0)[0].prompt_ids[raw(tiny_llama)])
+    for draft in ("prompt_lookup", {"draft": "base", "tokens": 3}):
+        found = engine.generate(PROMPTS[1:2], speculate=draft, logits_processor=[processor], **options)[0]
+        assert found.token_ids == expected
+    assert asked, "wrong tokens were checked"
+
+
+def test_a_draft_without_a_value_drafts_nothing(tiny_llama: str, tiny_llama_other: str) -> None:
+    engine = engine_of("base + 0.5*arm", tiny_llama, tiny_llama_other)
+    draft = {"draft": "within(base, tokens(3)) + within(arm, tokens(4))", "tokens": 3}
+    expected = engine.generate(PROMPTS, max_new_tokens=8, seed=5)
+    found = engine.generate(PROMPTS, max_new_tokens=8, seed=5, speculate=draft)
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+    assert engine.stats.drafted == 0
+
+
+def test_a_row_too_long_for_what_drafts_is_not_drafted_by_nothing(
+    new_llama: Callable[..., str], tiny_llama: str
+) -> None:
+    short = new_llama("short", seed=77, max_position_embeddings=16)
+    engine = Engine(Formula("base", base=raw(tiny_llama)), speculate={"draft": raw(short), "tokens": 4})
+    engine.generate(["word " * 30, "a"], max_new_tokens=8, seed=5)
+    drafted = engine.stats.drafted
+    engine.stats.reset()
+    engine.generate(["a"], max_new_tokens=8, seed=5)
+    assert drafted == engine.stats.drafted > 0
+
+
+def test_tokens_beyond_the_common_vocabulary_are_not_looked_up(tiny_llama: str) -> None:
+    lookup = PromptLookup(raw(tiny_llama), vocabulary=100)
+    row = Engine(raw(tiny_llama)).runner.rows.to_generate("a", None, 1, 0)[0]
+    row.prompt_ids = {raw(tiny_llama): (7, 8, 9, 200, 9, 7, 8)}
+    proposal = lookup._continuation(row, 5)
+    assert proposal.tokens == [9] and len(proposal.grades) == 1
 
 
 @pytest.mark.parametrize(

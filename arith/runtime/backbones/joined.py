@@ -104,7 +104,7 @@ def join_linears(model: PreTrainedModel, lanes: LaneAdapters) -> None:
         [place] for place, layer in layers.items() if isinstance(layer, MixedLora) and place not in joined
     ]
     for group in groups:
-        joint = Joint([layers[place] for place in group], lanes)
+        joint = Joint([layers.pop(place) for place in group], lanes)  # whose memory is free then
         for number, place in enumerate(group):
             parent, _, name = place.rpartition(".")
             setattr(model.get_submodule(parent), name, JoinedLinear(joint, number))

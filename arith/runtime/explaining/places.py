@@ -12,7 +12,7 @@ from arith.runtime.answers import Moment
 from arith.runtime.fusion import Fusion
 from arith.runtime.remembered import Memory, Remembered
 from arith.runtime.row import Row
-from arith.runtime.scoring import POSITIONS, RowLogits, moments_of
+from arith.runtime.scoring import RowLogits, parts_of
 
 FIRST_LIKELIEST = 2  # among a place's tokens
 
@@ -45,13 +45,10 @@ class Place:
 
 def places_of(fusion: Fusion, asked: Asked, row: Row, logits: RowLogits) -> list[Place]:
     """The numbers at each of the row's tokens. Raises `EvaluationError` where the formula has no value."""
-    moments = moments_of(fusion, row, logits, len(row.tokens))
     found: list[Place] = []
     with torch.inference_mode():
-        for start in range(0, len(moments), POSITIONS):
-            part = slice(start, start + POSITIONS)
-            inputs = fusion.inputs(moments[part], {leaf: whole[part] for leaf, whole in logits.items()})
-            found += _places(fusion, asked, moments[part], inputs)
+        for moments, part in parts_of(fusion, row, logits):
+            found += _places(fusion, asked, moments, fusion.inputs(moments, part))
     return found
 
 

@@ -1,13 +1,12 @@
 """Rewinding: a row whose text a guard rejects goes back to before that, and takes another way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arith.runtime.rewinding.guard import Guard
 from arith.runtime.rewinding.row_text import RowText
 from arith.runtime.row import Row
-from arith.runtime.sampling.stopping import StopStrings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,13 +45,11 @@ class Rewinding:
         guards: Sequence[Guard],
         tokenizer: "PreTrainedTokenizerBase",
         max_new_tokens: int,
-        stop_strings: Mapping[Row, StopStrings],
         stats: RewindStats,
     ):
         self._guards = guards
         self._tokenizer = tokenizer
         self._most = MOST_REWINDS * max_new_tokens
-        self._stop_strings = stop_strings
         self._stats = stats
         self._texts: dict[Row, RowText] = {}
 
@@ -92,8 +89,8 @@ class Rewinding:
         text.cut(step)
         if text.clean > step:
             text.clean = row.settled
-        if row in self._stop_strings:
-            self._stop_strings[row].restart(row.tokens)
+        if row.ending.stop_strings is not None:
+            row.ending.stop_strings.restart(row.tokens)
         if row.rewinds >= self._most:
             self._give_up(row, text)
 

@@ -3,19 +3,23 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
+from arith.errors import EvaluationError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
 from arith.runtime.row import Row
 from arith.runtime.sampling.choice import TokenChoice
 from arith.runtime.speculation.pace import Pace
+from arith.runtime.speculation.places import Places
 
 LONGEST_MATCH = 4  # tokens at the end of a row that are looked for earlier in it
 BANDS = 5  # of the probability that a draft gives its token
@@ -80,7 +84,8 @@ class FormulaDraft:
 
     def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
         proposals = [Proposal() for _ in rows]
-        going = list(range(len(rows)))
+        # A row whose prompt is too long for the operands that draft has none of them.
+        going = [n for n, row in enumerate(rows) if row.drafting or not self.fusion.operands]
         for drafted in range(min(pace.most, max(room, default=0))):
             going = [n for n in going if room[n] > drafted]
             worth = pace.worth_drafting([proposals[n].grades for n in going])
@@ -88,7 +93,14 @@ class FormulaDraft:
             if not going:
                 break
             started = time.perf_counter()
-            self._draft(rows, proposals, going, lanes)
+            try:
+                self._draft(rows, proposals, going, lanes)
+            except Exception as error:
+                # It has no value there, or a caller's processor no answer: the draft ends, and nothing else.
+                wrong = isinstance(error, EvaluationError) or any(proposals[n].tokens for n in going)
+                if out_of_memory(error) or not wrong:
+                    raise
+                break
             pace.note_drafting(time.perf_counter() - started)
         _keep_worthwhile(proposals, pace)
         return proposals
@@ -106,7 +118,7 @@ class FormulaDraft:
         fused = self.fusion.evaluate(moments, self.fusion.spread(logits, len(going)))
         tokens = self.choice(moments, fused.log_probs).tokens
         chances = fused.log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).exp()
-        table = torch.stack([tokens.double(), chances.double()]).tolist()
+        table = torch.stack([tokens.float(), chances.float()]).tolist()
         for n, token, chance in zip(going, *table, strict=True):
             proposals[n].tokens.append(int(token))
             proposals[n].grades.append(min(int(chance * BANDS), BANDS - 1))
@@ -117,8 +129,11 @@ class PromptLookup:
     where most of them did, and of several such places at the last. A token is graded by how many agreed
     before it."""
 
-    def __init__(self, first_operand: LLM):
+    def __init__(self, first_operand: LLM, vocabulary: int):
+        """Tokens of the prompt beyond the common `vocabulary` aren't proposed."""
         self.first_operand = first_operand
+        self.vocabulary = vocabulary
+        self._places: WeakKeyDictionary[Row, Places] = WeakKeyDictionary()
 
     def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
         proposals = [
@@ -128,17 +143,12 @@ class PromptLookup:
         return proposals
 
     def _continuation(self, row: Row, most: int) -> Proposal:
+        if most <= 0:
+            return Proposal()
         text = [*row.prompt_ids[self.first_operand], *row.tokens]
-        agreed, after = 0, len(text)
-        for place in range(len(text) - 2, -1, -1):
-            length = 0
-            while length < min(LONGEST_MATCH, place + 1) and text[place - length] == text[-1 - length]:
-                length += 1
-            if length > agreed:
-                agreed, after = length, place + 1
-                if agreed == LONGEST_MATCH:
-                    break
-        tokens = text[after : after + max(0, most)]
+        agreed, after = self._places.setdefault(row, Places(LONGEST_MATCH)).last(text, row.rewinds)
+        following = text[after : after + most]
+        tokens = list(takewhile(lambda token: token < self.vocabulary, following))
         return Proposal(tokens, [min(agreed + n, LONGEST_MATCH) for n in range(len(tokens))])
 
 

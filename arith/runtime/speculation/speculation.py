@@ -52,12 +52,13 @@ class Speculation:
         self.stats = stats
         self._started = self._drafted = 0.0
 
-    def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes) -> list[Proposal]:
-        """Each row's draft, of as many tokens as it has `room` for at most."""
+    def propose(self, rows: Sequence[Row], lanes: Lanes) -> list[Proposal]:
+        """Each row's draft, of as many tokens as it has room for at most."""
         self._started = time.perf_counter()
         proposals = [Proposal() for _ in rows]
         if self.draft is not None:
             self.pace.begin(len(rows))
+            room = [row.ending.room_to_draft(len(row.tokens)) for row in rows]
             proposals = self.draft.propose(rows, room, lanes, self.pace)
         self._drafted = time.perf_counter()
         return proposals
