@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -83,6 +83,18 @@ class LLM(Algebra):
         check_choice(self, "quantization", _QUANTIZATIONS)
         check_choice(self, "vocab", _VOCABULARIES)
         self._check_template()
+
+    def __hash__(self) -> int:
+        """Computed once: operands are the keys of whatever a step looks up, lane by lane."""
+        found: int | None = self.__dict__.get("_hash")
+        if found is None:
+            found = hash(tuple(getattr(self, field.name) for field in fields(self)))
+            object.__setattr__(self, "_hash", found)
+        return found
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the hash, which is another one in another process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _take_from_manifest(self, open_keys: Sequence[str]) -> None:
         """Fields that aren't given, from the folder that training wrote: of `FORMAT` the `open_keys`."""

@@ -17,7 +17,9 @@ HELD_OUT = 120
 LONGEST_QUESTION = 200
 """Characters of a prompt that is answered."""
 QUESTIONS = 32
-"""Prompts of each kind that are answered."""
+"""Prompts of each kind that are answered to be judged."""
+LEARNT_FROM = 128
+"""Prompts that are answered to learn from the answers."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def main() -> None:
         write(f"{source.name}.test.jsonl", source.short(held_out)[:HELD_OUT])
         asked += questions(map(source.prompt, held_out), QUESTIONS)
         if source is HELPFUL:
-            write("questions.jsonl", questions(map(source.prompt, halves["a"])))
+            write("questions.jsonl", questions(map(source.prompt, halves["a"]), LEARNT_FROM))
     write("prompts.jsonl", asked)
 
 

@@ -1,5 +1,10 @@
 """Declarations: what makes two operands the same, and what is refused before anything is loaded."""
 
+import copy
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +87,17 @@ def test_a_value_that_cannot_be_is_refused_by_the_name_of_its_field(
     with pytest.raises(OperandError) as refusal:
         LLM(**({"model": "org/name"} | fields))
     assert message in str(refusal.value)
+
+
+def test_an_operand_of_another_process_is_the_same_key() -> None:
+    """Texts hash differently in each process, and an operand keeps its hash."""
+    operand = LLM("m", system="s")
+    assert hash(operand) == hash(LLM("m", system="s")) == hash(copy.copy(operand))
+    code = (
+        "import pickle, sys\n"
+        "from arith import LLM\n"
+        "sent = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "assert {sent: 7}[LLM('m', system='s')] == 7\n"
+    )
+    sent = pickle.dumps(operand).hex()
+    subprocess.run([sys.executable, "-c", code, sent], check=True, env={**os.environ, "PYTHONHASHSEED": "77"})

@@ -29,7 +29,7 @@ class CompiledSteps:
     def __init__(self, model: PreTrainedModel, compile: Compile, *, static: bool):
         self.failure: str | None = None
         self._model = model
-        self._required = compile == "on"
+        self.required = compile == "on"
         self._static = static
         mode = "reduce-overhead" if model.device.type == "cuda" else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
@@ -47,15 +47,17 @@ class CompiledSteps:
         padded = -(-length // LENGTH_STEP) * LENGTH_STEP
         return padded if longest is None else min(padded, longest)
 
+    def takes(self, count: int, length: int, longest: int | None) -> bool:
+        """Whether a step of so many lanes over so many positions is run as a program, now that it has come
+        once more. One that isn't needs no padding."""
+        shape = self._shape(self.lanes(count), self.length(length, longest))
+        self._steps[shape] += 1
+        return self.failure is None and (self.required or self._steps[shape] > PATIENCE)
+
     def __call__(self, inputs: dict[str, Any]) -> Tensor:
         """The logits `[lanes, 1, vocabulary]`; `inputs` are those of the model. Raises `OperandError` where
         compiling is asked for and fails."""
-        lanes, length = inputs["input_ids"].shape[0], _width(inputs["attention_mask"])
-        shape = (lanes, length) if self._static else (min(lanes, 2), 2)  # torch compiles 1 by itself
-        self._steps[shape] += 1
-        waits = not self._required and self._steps[shape] <= PATIENCE
-        if self.failure is not None or waits:
-            return self._plain(inputs)
+        shape = self._shape(inputs["input_ids"].shape[0], _width(inputs["attention_mask"]))
         if shape in self._trusted:
             return self._compiled(inputs)
         try:
@@ -67,6 +69,10 @@ class CompiledSteps:
             return self._give_up("a compiled step differs from a plain one", inputs)
         self._trusted.add(shape)
         return expected
+
+    def _shape(self, lanes: int, length: int) -> tuple[int, int]:
+        """What programs are told apart by; torch makes one for a single lane by itself."""
+        return (lanes, length) if self._static else (min(lanes, 2), 2)
 
     def _plain(self, inputs: dict[str, Any]) -> Tensor:
         logits: Tensor = self._model(**inputs).logits
@@ -92,7 +98,7 @@ class CompiledSteps:
     def _give_up(self, reason: str, inputs: dict[str, Any]) -> Tensor:
         self.failure = reason
         message = f"the steps of {self._model.name_or_path} can't be compiled: {reason}"
-        if self._required:
+        if self.required:
             raise OperandError(message, "`compile: auto` goes on without")
         warnings.warn(message, stacklevel=2)
         return self._plain(inputs)

@@ -130,9 +130,9 @@ class SlotBackbone:
             lane.early = {}
 
     def reserve(self, lanes: int, length: int) -> None:
-        """Make room for so many lanes of that length if steps are compiled: programs are made anew for a
+        """Make room for so many lanes of that length if all steps are compiled: programs are made anew for a
         cache that has grown."""
-        if self._compiled is not None and lanes:
+        if self._compiled is not None and self._compiled.required and lanes:
             try:
                 self._pool.fit(self._compiled.length(length, self.context) + 1, self._compiled.lanes(lanes))
             except Exception as error:
@@ -226,8 +226,9 @@ class SlotBackbone:
         everywhere). `useful` of the tokens aren't padding."""
         slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
-        if self._compiled is not None and columns is None and tokens.shape[1] == 1:
-            logits = self._compiled_step(self._compiled, slots, adapters, tokens, positions, length)
+        compiled = self._compiled if columns is None and tokens.shape[1] == 1 else None
+        if compiled is not None and compiled.takes(len(slots), length, self.context):
+            logits = self._compiled_step(compiled, slots, adapters, tokens, positions, length)
             early = {}
         else:
             inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
