@@ -98,8 +98,7 @@ def test_what_the_files_name_is_what_other_files_make() -> None:
         recipe = Recipe.load(path)
         assert recipe.output == LOOP / "work" / path.stem
     for path in [*RECIPES, *LOOP.glob("*.yaml")]:
-        named = set(re.findall(r"work/[\w.-]+", path.read_text()))
-        assert named and named <= written | files, path.name
+        assert set(re.findall(r"work/[\w.-]+", path.read_text())) <= written | files, path.name
     order = {name: place for place, name in enumerate(trained)}
     assert order["weak"] < order["arm-weak"] and order["teacher-helpful"] < order["arm-helpful"]
 
