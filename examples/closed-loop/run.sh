@@ -26,7 +26,7 @@ train dpo-harmless
 
 # The base's own answers, ranked: pairs for what is to be helpful.
 train teacher-helpful
-arith sweep own-answers.yaml --prompts work/questions.jsonl --samples 6 --out work/own
+arith sweep own-answers.yaml --prompts work/questions.jsonl --samples 8 --out work/own
 arith score-sweep work/own --with teacher.yaml
 python best_and_worst.py
 train arm-helpful
