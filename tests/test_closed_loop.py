@@ -124,9 +124,9 @@ def test_the_loop_runs_to_the_end_and_a_second_time_does_nothing(tmp_path: Path,
         path.write_text(re.sub(r"([hs]): \[0, .*\]", r"\1: [0, 1]", text))
     write_pairs(tmp_path / "data")
     words = ["sh", str(folder / "run.sh"), str(tmp_path / "data")]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for _ in range(2):
-        subprocess.run(words, check=True, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+        subprocess.run(words, check=True, env={**os.environ, "PATH": programs}, capture_output=True)
     work = folder / "work"
     prompts = len((work / "prompts.jsonl").read_text().splitlines())
     for name, points in (("grid", 4), ("soups", 5), ("sharpened", 4), ("weak-to-strong", 8)):

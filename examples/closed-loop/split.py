@@ -16,7 +16,7 @@ HELD_OUT = 120
 """Pairs of each kind on which what is trained is measured."""
 LONGEST_QUESTION = 200
 """Characters of a prompt that is answered."""
-QUESTIONS = 24
+QUESTIONS = 16
 """Prompts of each kind that are answered to be judged."""
 LEARNT_FROM = 128
 """Prompts that are answered to learn from the answers."""
