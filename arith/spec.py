@@ -197,6 +197,11 @@ class Spec:
             used.update(collect(parse(link)).free)
         return tuple(name for name in (*self.operands, *self.params) if name not in used)
 
+    @property
+    def declared(self) -> dict[str, dict[str, object]]:
+        """The keys that declare each operand; local paths are absolute."""
+        return {name: operand_keys(operand) for name, operand in self.operands.items()}
+
     def dump(self) -> str:
         """The specification as YAML, with absolute paths; reading it again gives an equal one.
 
@@ -214,7 +219,7 @@ class Spec:
         used = dict.fromkeys(call.function for text in texts for call in calls_in(parse(text)))
         content: dict[str, object] = {
             "formula": self.text,
-            "operands": {name: operand_keys(operand) for name, operand in self.operands.items()},
+            "operands": self.declared,
         }
         if self.params:
             content["params"] = dict(self.params)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from arith.prompts_file import PromptLine
 from arith.results_file import Row, row_key
 from arith.spec import Spec
-from arith.spec_operand import operand_keys
 from grammar.parse import parse
 from grammar.printer import to_text
 
@@ -42,6 +41,5 @@ def missing_rows(heads: Sequence[Row], samples: int, done: Collection[str]) -> s
 
 def run_of(spec: Spec, options: Mapping[str, object]) -> str:
     """A digest of the formula, its operands and the options: rows of one file agree in it."""
-    operands = {name: operand_keys(operand) for name, operand in spec.operands.items()}
-    content = json.dumps([to_text(parse(spec.text)), operands, options], sort_keys=True)
+    content = json.dumps([to_text(parse(spec.text)), spec.declared, options], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
