@@ -129,7 +129,7 @@ def test_the_loop_runs_to_the_end_and_a_second_time_does_nothing(tmp_path: Path,
         subprocess.run(words, check=True, env={**os.environ, "PATH": programs}, capture_output=True)
     work = folder / "work"
     prompts = len((work / "prompts.jsonl").read_text().splitlines())
-    for name, points in (("grid", 4), ("soups", 5), ("sharpened", 4), ("weak-to-strong", 8)):
+    for name, points in (("grid", 4), ("soups", 5), ("sharpened", 4), ("weak-to-strong", 6)):
         assert len(read_results(work / name)) == points * prompts
         assert score_names(work / name) == ["harmlessness", "helpfulness", "repetition"]
     assert (work / "picture" / "frontier.png").exists()
