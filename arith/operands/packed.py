@@ -82,9 +82,8 @@ def pack_linears(model: nn.Module) -> None:
     tuned: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer)]
     left = {id(part) for layer in tuned for part in layer.modules()}
     places = [place for place, one in model.named_modules() if packable(one) and id(one) not in left]
-    for (
-        place
-    ) in places:  # by their places alone, so that each layer's memory is free before the next is packed
+    # By their places alone, so that each layer's memory is free before the next is packed.
+    for place in places:
         parent, _, name = place.rpartition(".")
         owner = model.get_submodule(parent)
         setattr(owner, name, PackedLinear(getattr(owner, name)))

@@ -13,6 +13,7 @@ from arith.runtime.answers import Leaf
 from arith.runtime.arrival import Arrival
 from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.backbones.lane import Lane, LaneRequest
+from arith.runtime.backbones.memory import left_where_memory_lacks
 from arith.runtime.row import Row
 
 LeafLogits = dict[Leaf, tuple[list[int], Tensor]]
@@ -49,6 +50,7 @@ class Lanes:
         self._grouped: dict[Backbone, list[LLM]] = {}
         for operand, backbone in backbones.items():
             self._grouped.setdefault(backbone, []).append(operand)
+        self._leaving: dict[Backbone, list[Lane]] = {backbone: [] for backbone in self._grouped}
 
     def reserve(self, rows: int, length: int) -> None:
         """Tells the backbones that so many rows of up to `length` tokens, prompts included, are to come."""
@@ -102,10 +104,9 @@ class Lanes:
                 _pending(readings[n], operand, lane) for (n, operand), lane in zip(asked, lanes, strict=True)
             ]
             if all(len(tokens) == 1 for tokens in pending):
-                logits = backbone.step(lanes, torch.tensor(pending, device=backbone.device)[:, 0])
+                logits = backbone.step(lanes, [token for (token,) in pending])
             else:
-                parts = backbone.extend(lanes, pending)
-                logits = torch.cat([part[-counts[n] :] for (n, _), part in zip(asked, parts, strict=True)])
+                logits = torch.cat(backbone.extend(lanes, pending, [counts[n] for n, _ in asked]))
             self._collect(found, backbone, asked, lanes, logits, counts)
         return found
 
@@ -124,16 +125,23 @@ class Lanes:
                 backbone.crop([lane for lane, _ in long], [kept for _, kept in long])
 
     def close(self, rows: Sequence[Row]) -> None:
-        """Frees the lanes of rows."""
+        """Frees the lanes of rows. That moves others; where there is no memory for it these are left, to be
+        freed with the next ones."""
         for backbone, operands in self._grouped.items():
-            lanes = [row.lanes.pop(operand) for row in rows for operand in operands if operand in row.lanes]
-            if lanes:
-                backbone.close(lanes)
+            leaving = self._leaving[backbone]
+            leaving += [
+                row.lanes.pop(operand) for row in rows for operand in operands if operand in row.lanes
+            ]
+            if leaving:
+                with left_where_memory_lacks():
+                    backbone.close(leaving)
+                    leaving.clear()
 
     def trim(self) -> None:
         """Gives back what memory can be had without the lanes that are open."""
         for backbone in self._grouped:
-            backbone.trim()
+            with left_where_memory_lacks():
+                backbone.trim()
 
     def _collect(
         self,
@@ -153,9 +161,7 @@ class Lanes:
             found[operand, None] = (chosen, logits[start : start + len(chosen)])
             mine = lanes[place : place + len(numbers)]
             for k in self._exits.get(operand, ()):
-                early = backbone.early_logits(mine, k)
-                parts = [part[-counts[n] :] for n, part in zip(numbers, early, strict=True)]
-                found[operand, k] = (chosen, torch.cat(parts))
+                found[operand, k] = (chosen, torch.cat(backbone.early_logits(mine, k)))
             start += len(chosen)
             place += len(numbers)
 

@@ -96,8 +96,9 @@ class Plan:
             "use a smaller dtype, quantization: 4bit, or device_map: auto",
         )
 
-    def rows_that_fit(self, tokens_per_lane: int, wanted: int) -> int:
-        """How many rows of that length have room for their KV cache, at least 1 and at most `wanted`."""
+    def rows_that_fit(self, tokens_per_lane: int, wanted: int, held: int = 0) -> int:
+        """How many rows of that length have room for their KV cache, at least 1 and at most `wanted`, of
+        which `held` bytes are there already."""
         lanes = [(one.memory, len(one.lanes)) for one in self.backbones]
         lanes += [(one.memory, 1) for one in self.guides]
         each = sum(
@@ -106,7 +107,7 @@ class Plan:
             if memory is not None
         )
         # A quarter is left to activations, logits, and the copy that a growing cache makes of itself.
-        return max(1, min(wanted, int(0.75 * free_memory(self.device) // max(each, 1))))
+        return max(1, min(wanted, int(0.75 * (free_memory(self.device) + held) // max(each, 1))))
 
     def __str__(self) -> str:
         lines = []
@@ -145,9 +146,10 @@ def size_in_words(count: int) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device now."""
+    """Bytes that can be had on the device now: of CUDA's also those which torch keeps for later, unused."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + unused)
     return int(psutil.virtual_memory().available)
 
 

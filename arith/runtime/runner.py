@@ -94,7 +94,9 @@ class Runner:
         if self.max_rows is not None:
             return self.max_rows
         longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
-        return self.models.plan.rows_that_fit(longest + new_tokens, MOST_ROWS.get(self.device.type, 32))
+        held = sum(backbone.cache_bytes for backbone in set(self.models.backbones.values()))
+        most = MOST_ROWS.get(self.device.type, 32)
+        return self.models.plan.rows_that_fit(longest + new_tokens, most, held)
 
     @contextmanager
     def at_work(self, generation: Generation | None = None) -> Iterator[None]:

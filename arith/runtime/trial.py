@@ -155,7 +155,7 @@ def own_steps_ms(backbone: Backbone, adapters: Sequence[str | None], length: int
     """Milliseconds for each of `steps` steps of lanes with these adapters, which have `length` tokens
     before."""
     lanes, _ = backbone.open([LaneRequest(adapter, (0,) * length) for adapter in adapters])
-    tokens = torch.zeros(len(lanes), dtype=torch.int64, device=backbone.device)
+    tokens = [0] * len(lanes)
     synchronise(backbone.device)
     started = time.perf_counter()
     for _ in range(steps):

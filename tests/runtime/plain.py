@@ -41,9 +41,9 @@ def check(found: Tensor, expected: Tensor) -> None:
 
 def check_step(backbone: Backbone, plain: Plain, lanes: list[Lane], seed: int) -> None:
     """One step of the lanes, each row of it against the plain forward."""
-    tokens = torch.tensor(prompt(len(lanes), seed))
+    tokens = prompt(len(lanes), seed)
     logits = backbone.step(lanes, tokens)
     assert logits.shape == (len(lanes), plain.vocabulary)
-    for lane, token, row in zip(lanes, tokens.tolist(), logits, strict=True):
+    for lane, token, row in zip(lanes, tokens, logits, strict=True):
         assert lane.tokens[-1] == token
         check(row[None], plain(lane.tokens))

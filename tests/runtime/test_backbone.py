@@ -107,7 +107,7 @@ def test_any_order_of_opening_stepping_and_closing_gives_plain_logits(
             lanes.extend(opened)
         elif action == "step" and lanes:
             chosen = chance.sample(lanes, chance.randint(1, len(lanes)))
-            stepped = backbone.step(chosen, torch.tensor(chance.choices(range(256), k=len(chosen))))
+            stepped = backbone.step(chosen, chance.choices(range(256), k=len(chosen)))
             for lane, row in zip(chosen, stepped, strict=True):
                 check(row[None], plain[lane.adapter](lane.tokens))
         elif action == "close" and lanes:
@@ -131,7 +131,7 @@ def test_a_step_is_one_forward_without_padding(tiny_llama: str) -> None:
     lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (5, 90, 20)])
     backbone.stats.reset()
     for _ in range(4):
-        backbone.step(lanes, torch.tensor([1, 2, 3]))
+        backbone.step(lanes, [1, 2, 3])
     assert (backbone.stats.forwards, backbone.stats.tokens_run, backbone.stats.tokens_useful) == (4, 12, 12)
 
 
@@ -148,7 +148,7 @@ def test_logits_are_cut_to_the_vocabulary(tiny_llama_padded: str) -> None:
     backbone = make_backbone(load(tiny_llama_padded), [], 271)
     lanes, logits = backbone.open([LaneRequest(None, prompt(4))])
     assert logits[0].shape == (1, 271)
-    assert backbone.step(lanes, torch.tensor([1])).shape == (1, 271)
+    assert backbone.step(lanes, [1]).shape == (1, 271)
 
 
 @pytest.mark.parametrize("model", ["tiny_llama", "tiny_gpt2"])
@@ -158,7 +158,7 @@ def test_a_lane_fills_the_context_window_and_no_more(model: str, request: pytest
     lanes, _ = backbone.open([LaneRequest(None, prompt(511)), LaneRequest(None, prompt(506))])
     check_step(backbone, plain, lanes, 0)
     with pytest.raises(PromptError, match=r"513 tokens .* context window .*512"):
-        backbone.step(lanes, torch.tensor([1, 2]))
+        backbone.step(lanes, [1, 2])
     with pytest.raises(PromptError, match="600 tokens"):
         backbone.open([LaneRequest(None, prompt(600))])
 
@@ -168,7 +168,7 @@ def test_a_closed_lane_cannot_be_stepped(tiny_llama: str) -> None:
     lanes, _ = backbone.open([LaneRequest(None, prompt(5)), LaneRequest(None, prompt(6))])
     backbone.close(lanes[:1])
     with pytest.raises(ValueError, match="isn't open"):
-        backbone.step(lanes, torch.tensor([1, 2]))
+        backbone.step(lanes, [1, 2])
 
 
 def test_reset_frees_the_pool_and_starts_afresh(tiny_llama: str) -> None:
@@ -190,4 +190,4 @@ def test_bfloat16_stays_bfloat16(tiny_llama: str) -> None:
     backbone = make_backbone(model, [], 270)
     assert isinstance(backbone, SlotBackbone)
     lanes, logits = backbone.open([LaneRequest(None, prompt(30)), LaneRequest(None, prompt(5))])
-    assert logits[0].dtype == backbone.step(lanes, torch.tensor([1, 2])).dtype == torch.bfloat16
+    assert logits[0].dtype == backbone.step(lanes, [1, 2]).dtype == torch.bfloat16

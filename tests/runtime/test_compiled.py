@@ -56,13 +56,13 @@ def played(backbone: Backbone, adapters: list[str | None]) -> list[Tensor]:
         lanes, logits = backbone.open(requests)
         found = list(logits)
         for step in range(3):
-            found.append(backbone.step(lanes, torch.tensor([20 + step, 30 + step, 40 + step])))
+            found.append(backbone.step(lanes, [20 + step, 30 + step, 40 + step]))
         backbone.close([lanes[1]])
         left = [lanes[0], lanes[2]]
-        found.append(backbone.step(left, torch.tensor([50, 51])))
-        found.append(backbone.step([lanes[2]], torch.tensor([52])))
+        found.append(backbone.step(left, [50, 51]))
+        found.append(backbone.step([lanes[2]], [52]))
         late, logits = backbone.open([LaneRequest(adapters[1], (9, 9, 9))])
-        found += [*logits, backbone.step([*left, *late], torch.tensor([53, 54, 55]))]
+        found += [*logits, backbone.step([*left, *late], [53, 54, 55])]
     return found
 
 
@@ -91,6 +91,35 @@ def test_lanes_with_different_adapters_share_a_program(
     for lanes in ([None, lora_a, lora_b], [lora_b, None, lora_a]):
         for found, expected in zip(played(compiled, lanes), played(plain, lanes), strict=True):
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_second_call_takes_the_programs_of_the_first(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are made for a cache of that size, in that place."""
+    made: list[object] = []
+    compile = torch.compile
+
+    def counted(function: Callable[..., Any], *, dynamic: bool, mode: str | None) -> Any:
+        def backend(graph: Any, _inputs: Any) -> Any:
+            made.append(graph)
+            return graph.forward
+
+        return compile(function, dynamic=dynamic, backend=backend)
+
+    monkeypatch.setattr(torch, "compile", counted)
+    backbone = backbone_of(monkeypatch, tiny_llama, static=True)
+    plain = make_backbone(load_model(LLM(tiny_llama, dtype="float32").weights, CPU), [], 270)
+    expected = played(plain, [None] * 3)
+    counts = []
+    for _ in range(3):
+        backbone.reserve(3, 12)
+        for found, one in zip(played(backbone, [None] * 3), expected, strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-4)
+        backbone.reset()
+        counts.append(len(made))
+    assert 0 < counts[0] == counts[1] == counts[2]
+    assert backbone.cache_bytes > 0
 
 
 def test_an_engine_with_compiled_steps_writes_the_same(tiny_llama: str) -> None:

@@ -36,7 +36,7 @@ def backbone(request: pytest.FixtureRequest, tiny_llama: str) -> Backbone:
 
 
 def step(backbone: Backbone, lanes: list[Lane], seed: int) -> list[Tensor]:
-    return list(backbone.step(lanes, torch.tensor(prompt(len(lanes), seed)))[:, None])
+    return list(backbone.step(lanes, prompt(len(lanes), seed))[:, None])
 
 
 def test_ragged_lanes_that_keep_different_numbers_of_positions(backbone: Backbone, tiny_llama: str) -> None:

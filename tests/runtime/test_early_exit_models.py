@@ -89,7 +89,7 @@ def test_exits_are_the_hidden_states_under_the_models_own_head(
 
     for number, request in enumerate(requests):
         check_exits(list(request.tokens), request.keep, number, logits[number])
-    stepped = backbone.step(lanes, torch.tensor([7, 8]))
+    stepped = backbone.step(lanes, [7, 8])
     for number, lane in enumerate(lanes):
         check_exits(lane.tokens, 1, number, stepped[number : number + 1])
 
@@ -111,7 +111,7 @@ def test_a_recurrent_model_has_exits_too(tiny_mamba: str) -> None:
     backbone = make_backbone(model, [], 270, exits=[0, 1, 2])
     assert isinstance(backbone, RecomputeBackbone)
     lanes, _ = backbone.open([LaneRequest(None, prompt(6), 2)])
-    backbone.step(lanes, torch.tensor([9]))
+    backbone.step(lanes, [9])
     with torch.inference_mode():
         embeddings = model.backbone.embeddings(torch.tensor(lanes[0].tokens[-1:]))
         check(lanes[0].early[0], embeddings)

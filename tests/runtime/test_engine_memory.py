@@ -9,6 +9,7 @@ import torch
 
 import arith.runtime.generation as generation
 from arith import LLM, Engine, Formula, PlanError
+from arith.runtime.backbones.slot_forward import SlotForward
 from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.reference import raw
 
@@ -35,19 +36,20 @@ def expected(engine: Engine) -> list[list[int]]:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, set[int]], None]]:
-    """`failing("_forward", {3, 7})`: memory gives out in the third and seventh of these calls."""
+    """`failing("forward", {3, 7})`: memory gives out in the third and seventh of these calls."""
 
     def arrange(method: str, failures: set[int]) -> None:
-        whole, calls = getattr(SlotBackbone, method), iter(range(1, 10**6))
+        owner, name = (SlotForward, "__call__") if method == "forward" else (SlotBackbone, method)
+        whole, calls = getattr(owner, name), iter(range(1, 10**6))
 
-        def short(self: SlotBackbone, *arguments: Any, **keywords: Any) -> Any:
+        def short(self: Any, *arguments: Any, **keywords: Any) -> Any:
             if next(calls) in failures:
                 raise RuntimeError(
                     "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 TB"
                 )
             return whole(self, *arguments, **keywords)
 
-        monkeypatch.setattr(SlotBackbone, method, short)
+        monkeypatch.setattr(owner, name, short)
 
     yield arrange
     monkeypatch.undo()
@@ -56,10 +58,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, set[int]
 @pytest.mark.parametrize(
     ("method", "failures"),
     [
-        ("_forward", {1}),
-        ("_forward", {2, 3}),
-        ("_forward", {5}),
-        ("_forward", {9, 16}),
+        ("forward", {1}),
+        ("forward", {2, 3}),
+        ("forward", {5}),
+        ("forward", {9, 16}),
         ("begin", {1}),
         ("begin", {2}),
         ("step", {1}),
@@ -78,22 +80,47 @@ def test_fewer_rows_go_on_when_memory_gives_out_and_lose_nothing(
     assert engine.stats.lowered_to is not None and 1 <= engine.stats.lowered_to < len(PROMPTS)
 
 
+@pytest.mark.parametrize("failures", [{1}, {1, 2, 3}, set(range(1, 100))])
+@pytest.mark.parametrize("max_rows", [2, 6])
+def test_lanes_that_cannot_be_closed_for_want_of_memory_are_closed_later(
+    engine: Engine, expected: list[list[int]], failing: Any, failures: set[int], max_rows: int
+) -> None:
+    """Rows that have ended stay so, whatever becomes of their lanes."""
+    failing("close", failures)
+    engine.runner.max_rows = max_rows
+    try:
+        assert [one.token_ids for one in engine.generate(PROMPTS, **OPTIONS)] == expected
+    finally:
+        engine.runner.max_rows = None
+    for backbone in engine.runner.models.backbones.values():
+        assert backbone.cache_bytes == 0
+
+
+def test_rows_go_on_where_there_is_no_memory_to_give_memory_back(
+    engine: Engine, expected: list[list[int]], failing: Any
+) -> None:
+    failing("step", {2})
+    failing("close", {1})
+    failing("trim", {1})
+    assert [one.token_ids for one in engine.generate(PROMPTS, **OPTIONS)] == expected
+
+
 def test_fewer_texts_are_scored_together_when_memory_gives_out(engine: Engine, failing: Any) -> None:
     texts = [" falls", "b c", " in the rain", "y" * 9, "!", " down"]
     expected = engine.score(PROMPTS, texts)
     behind = engine.logprobs(PROMPTS, texts)
-    failing("_forward", {1, 6})
+    failing("forward", {1, 6})
     found = engine.score(PROMPTS, texts)
     for one, other in zip(found, expected, strict=True):
         assert one.totals == pytest.approx(other.totals, abs=1e-4)
     torch.testing.assert_close(engine.logprobs(PROMPTS, texts), behind, atol=1e-4, rtol=0)
-    failing("_forward", set(range(1, 200)))
+    failing("forward", set(range(1, 200)))
     with pytest.raises(PlanError, match="not enough memory for row 1"):
         engine.score(PROMPTS, texts)
 
 
 def test_memory_that_is_too_little_for_one_row_is_an_error(engine: Engine, failing: Any) -> None:
-    failing("_forward", set(range(1, 100)))
+    failing("forward", set(range(1, 100)))
     with pytest.raises(PlanError, match="not enough memory for one row"):
         engine.generate(PROMPTS, **OPTIONS)
 

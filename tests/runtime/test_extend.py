@@ -93,7 +93,7 @@ def test_cropping_computes_nothing(slots: Backbone) -> None:
     lanes, _ = slots.open([LaneRequest(None, prompt(30))])
     slots.stats.reset()
     slots.crop(lanes, [7])
-    slots.step(lanes, torch.tensor([1]))
+    slots.step(lanes, [1])
     assert (slots.stats.forwards, slots.stats.tokens_run) == (1, 1)
 
 
@@ -135,7 +135,7 @@ def test_one_token_each_is_a_step(made: tuple[Backbone, Plain]) -> None:
     requests = [LaneRequest(None, prompt(length)) for length in (5, 30)]
     lanes, _ = backbone.open([*requests, *requests])
     extended = backbone.extend(lanes[:2], [[7], [8]])
-    stepped = backbone.step(lanes[2:], torch.tensor([7, 8]))
+    stepped = backbone.step(lanes[2:], [7, 8])
     torch.testing.assert_close(torch.cat(extended), stepped, rtol=0, atol=1e-5)
 
 
@@ -150,6 +150,28 @@ def test_a_lane_extends_up_to_its_context_window(slots: Backbone, tiny_llama: st
     check_extend(slots, plain, lanes, [2, 9])  # padding doesn't leave the window either
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("numbers", [(40, 1, 7), (6, 6, 6)])
+def test_logits_are_computed_where_they_are_kept(
+    model: str, numbers: tuple[int, ...], request: pytest.FixtureRequest
+) -> None:
+    """Those of a lane that lags far behind would fill the memory."""
+    path = request.getfixturevalue(model)
+    loaded, plain = load(path), Plain(path)
+    backbone = make_backbone(loaded, [], 270)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (3, 20, 9)])
+    head: Any = loaded.get_output_embeddings()
+    counts: list[int] = []
+    handle = head.register_forward_hook(lambda *of: counts.append(of[-1].shape[:-1].numel()))
+    logits = backbone.extend(lanes, [prompt(number, 5) for number in numbers], [2, 1, 3])
+    handle.remove()
+    assert 0 < sum(counts) <= 3 * 3
+    for lane, own, kept in zip(lanes, logits, (2, 1, 3), strict=True):
+        assert len(own) == kept
+        check(own, plain(lane.tokens, kept))
+    check_step(backbone, plain, lanes, 0)
+
+
 def test_what_cannot_be_done_changes_no_lane(made: tuple[Backbone, Plain]) -> None:
     backbone, plain = made
     lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (8, 6)])
@@ -157,6 +179,9 @@ def test_what_cannot_be_done_changes_no_lane(made: tuple[Backbone, Plain]) -> No
         backbone.extend(lanes, [[1, 2], []])
     with pytest.raises(ValueError, match="at least one token"):
         backbone.extend(lanes, [[1, 2]])
+    for keep in ([1], [0, 1], [3, 1]):
+        with pytest.raises(ValueError, match="of one of its new tokens at least, and of all at most"):
+            backbone.extend(lanes, [[1, 2], [3]], keep)
     for lengths in ([3, -1], [3, 7]):
         with pytest.raises(ValueError, match=f"6 tokens can't be cropped to {lengths[1]}"):
             backbone.crop(lanes, lengths)

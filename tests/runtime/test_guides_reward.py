@@ -77,6 +77,24 @@ def test_extensions_equal_plain_forwards_as_rows_grow_enter_and_leave(
     assert min(spreads) > 0.01
 
 
+def test_a_text_whose_reading_failed_is_not_gone_on_from(
+    tiny_reward: str, tokenizer: Any, plain: PlainSequenceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory runs out when the keys and values of another text stand in the row's slot already."""
+    guide = guide_of(RewardModel(tiny_reward), tokenizer)
+    first, second = list(range(100, 112)), list(range(140, 152))
+    check(guide, plain, [(context("a", "hello", first), "hello")], draw(1, 5, 0))
+
+    def short(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(extensions_file.Extensions, "_extend", short)
+    with pytest.raises(MemoryError):
+        guide.values([context("a", "hello", second)], draw(1, 5, 1))
+    monkeypatch.undo()
+    check(guide, plain, [(context("a", "hello", [*first, 112]), "hello")], draw(1, 5, 2))
+
+
 def test_a_step_is_one_forward_for_all_rows(tiny_reward: str, tokenizer: Any) -> None:
     guide = guide_of(RewardModel(tiny_reward), tokenizer)
     tokens: list[list[int]] = [[], [], []]

@@ -90,7 +90,7 @@ def test_open_lanes_are_read_without_a_copy_all_the_while(slots: Backbone, reads
     reads.clear()
 
     def step(lanes: list[Lane]) -> None:
-        slots.step(lanes, torch.tensor(prompt(len(lanes))))
+        slots.step(lanes, prompt(len(lanes)))
 
     opening.advance(40)
     step(lanes)

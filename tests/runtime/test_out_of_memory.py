@@ -107,7 +107,7 @@ def test_a_forward_that_fails_halfway_is_as_if_not_begun(
     failing = model.model.layers[layer]
     new = [[1, 2, 3], [4], [5, 6]]
     with layer_fails(failing):
-        check_unchanged(backbone, lanes, lambda: backbone.step(lanes, torch.tensor([1, 2, 3])))
+        check_unchanged(backbone, lanes, lambda: backbone.step(lanes, [1, 2, 3]))
         check_unchanged(backbone, lanes, lambda: backbone.extend(lanes, new))
         check_unchanged(backbone, lanes, lambda: backbone.open([LaneRequest(None, (*prompt(9), 1))]))
     check_step(backbone, plain, lanes, 0)
@@ -185,7 +185,7 @@ def test_recomputed_lanes_all_advance_or_none(tiny_mamba: str) -> None:
     backbone, plain = make_backbone(model, [], 270), Plain(tiny_mamba)
     lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (9, 30)])
     with layer_fails(model.backbone.layers[0], after=1):
-        check_unchanged(backbone, lanes, lambda: backbone.step(lanes, torch.tensor([1, 2])))
+        check_unchanged(backbone, lanes, lambda: backbone.step(lanes, [1, 2]))
     opening = backbone.begin([LaneRequest(None, prompt(length)) for length in (5, 6)])
     with layer_fails(model.backbone.layers[0], after=1):
         check_unchanged(backbone, lanes, opening.advance)

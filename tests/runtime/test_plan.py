@@ -79,6 +79,25 @@ def test_rows_follow_from_the_memory_that_is_free(
         assert plan.rows_that_fit(100, wanted=32) == rows
 
 
+def test_memory_that_is_held_for_lanes_already_is_theirs(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = of(a=LLM(tiny_llama))
+    row = 256 * 100
+    monkeypatch.setattr(plan_module, "free_memory", lambda device: 4 * row)
+    assert plan.rows_that_fit(100, wanted=32, held=16 * row) == 15
+
+
+def test_what_torch_keeps_unused_on_an_accelerator_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("mem_get_info", (10, 100)),
+        ("memory_reserved", 70),
+        ("memory_allocated", 25),
+    ):
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    assert plan_module.free_memory(torch.device("cuda", 0)) == 10 + 70 - 25
+
+
 def test_weights_beyond_the_free_memory_are_refused_with_the_figures(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ def open_and_check(
         for tokens, found in zip(prompts, logits, strict=True):
             expected = model(input_ids=torch.tensor([list(tokens)])).logits[0, -keep:]
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
-        after = backbone.step(lanes, torch.arange(len(lanes)))
+        after = backbone.step(lanes, range(len(lanes)))
         for lane, found in zip(lanes, after, strict=True):
             expected = model(input_ids=torch.tensor([lane.tokens])).logits[0, -1]
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
@@ -119,7 +119,7 @@ def test_prefixes_survive_when_lanes_are_closed_in_any_order(backbone: Backbone,
 def test_a_lane_continues_from_what_a_closed_lane_wrote(backbone: Backbone, model: Any) -> None:
     lanes = open_and_check(backbone, model, [words(1, 40)])
     for token in (5, 6, 7):
-        backbone.step(lanes, torch.tensor([token]))
+        backbone.step(lanes, [token])
     written = tuple(lanes[0].tokens)
     backbone.close(lanes)
     backbone.stats.reset()

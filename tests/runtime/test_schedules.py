@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
-import torch
 from torch import Tensor
 
 from arith.runtime.backbones.backbone import Backbone, Lane, LaneRequest, Opening, make_backbone
@@ -89,14 +88,17 @@ class Schedule:
             lanes = list(self.tokens) if every else self.some()
             new = self.chance.choices(range(256), k=len(lanes))
             self.added(lanes, [[token] for token in new])
-            self.gave(lanes, list(self.backbone.step(lanes, torch.tensor(new))[:, None]))
+            self.gave(lanes, list(self.backbone.step(lanes, new)[:, None]))
 
     def extend(self) -> None:
         if self.tokens:
             lanes = self.some()
             new = [self.chance.choices(range(256), k=self.chance.randint(1, 6)) for _ in lanes]
+            keep = [self.chance.randint(1, len(own)) for own in new] if self.chance.random() < 0.5 else None
             self.added(lanes, new)
-            self.gave(lanes, self.backbone.extend(lanes, new))
+            logits = self.backbone.extend(lanes, new, keep)
+            assert [len(own) for own in logits] == (keep or [len(own) for own in new])
+            self.gave(lanes, logits)
 
     def crop(self) -> None:
         if self.tokens:

@@ -79,13 +79,16 @@ class Backbone(Protocol):
         """
         ...
 
-    def step(self, lanes: Sequence[Lane], tokens: Tensor) -> Tensor:
-        """One more token for each lane (int64 `[n]` on `device`); logits `[n, vocabulary]` in their order."""
+    def step(self, lanes: Sequence[Lane], tokens: Sequence[int]) -> Tensor:
+        """One more token for each lane; logits `[n, vocabulary]` in their order."""
         ...
 
-    def extend(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
+    def extend(
+        self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None = None
+    ) -> list[Tensor]:
         """New tokens for each lane, at least one, their number its own; for each lane the logits
-        `[n, vocabulary]` after each of its n new tokens. One forward."""
+        `[keep, vocabulary]` after its last new tokens, 1 <= keep <= their number (None: after all of them).
+        One forward."""
         ...
 
     def crop(self, lanes: Sequence[Lane], lengths: Sequence[int]) -> None:

@@ -36,6 +36,11 @@ class CompiledSteps:
         self._steps: Counter[tuple[int, int]] = Counter()
         self._trusted: set[tuple[int, int]] = set()
 
+    @property
+    def bound_to_cache(self) -> bool:
+        """Whether programs have been made that a cache of another size, or elsewhere, is of no use to."""
+        return self._static and bool(self._trusted)
+
     def lanes(self, count: int) -> int:
         """With how many lanes a step of so many is run."""
         return 1 << (count - 1).bit_length() if self._static else count

@@ -38,9 +38,8 @@ class Joint(nn.Module):
         self.widths = [linear.out_features for linear in linears]
         self.ranks = sum(map(len, downs))
         self.sizes = [*self.widths, self.ranks]
-        self.adapted: list[
-            tuple[int, slice]
-        ] = []  # the layers with adapters, and where their low-rank states are
+        # The layers with adapters, and where their low-rank states are.
+        self.adapted: list[tuple[int, slice]] = []
         for (number, layer), end in zip(adapted, accumulate(map(len, downs)), strict=True):
             self.register_buffer(f"up_{number}", layer.up)
             self.adapted.append((number, slice(end - len(layer.down), end)))

@@ -39,10 +39,19 @@ class Lane:
         self.early = {exit: states[: max(0, len(states) - dropped)] for exit, states in self.early.items()}
 
 
-def check_tokens(lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> None:
-    """Raises `ValueError` unless each lane has at least one new token."""
+def check_tokens(
+    lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None
+) -> list[int]:
+    """How many of each lane's new tokens logits are wanted after, by default all. Raises `ValueError` unless
+    each lane has at least one new token, and one to keep."""
     if len(tokens) != len(lanes) or not all(map(len, tokens)):
         raise ValueError("each lane takes at least one token")
+    counts = [len(own) for own in tokens]
+    if keep is None:
+        return counts
+    if len(keep) != len(counts) or not all(1 <= kept <= n for kept, n in zip(keep, counts, strict=True)):
+        raise ValueError("each lane keeps the logits of one of its new tokens at least, and of all at most")
+    return list(keep)
 
 
 def check_lengths(lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
@@ -52,9 +61,11 @@ def check_lengths(lanes: Sequence[Lane], lengths: Sequence[int]) -> None:
             raise ValueError(f"a lane of {len(lane.tokens)} tokens can't be cropped to {length}")
 
 
-def new_positions(
-    lanes: Sequence[Lane], order: Sequence[int], lengths: Sequence[int], width: int
-) -> list[list[int]]:
-    """The positions `[lanes, width]` of the tokens by which lanes, in this order, grow to these lengths; the
-    last one once more where they are fewer."""
-    return [[min(len(lanes[one].tokens) + at, lengths[one] - 1) for at in range(width)] for one in order]
+def new_positions(lanes: Sequence[Lane], counts: Sequence[int]) -> list[list[int]]:
+    """The positions `[lanes, most]` of as many new tokens as each lane gets; the last one once more where
+    these are fewer than the most."""
+    most = max(counts)
+    return [
+        [len(lane.tokens) + min(at, count - 1) for at in range(most)]
+        for lane, count in zip(lanes, counts, strict=True)
+    ]

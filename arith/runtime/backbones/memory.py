@@ -1,5 +1,8 @@
 """Memory that ran out: how one knows it from other failures."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 # What CUDA's libraries and torch's allocators on the CPU say, for which torch has no exception of its own.
@@ -11,3 +14,13 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
+
+
+@contextmanager
+def left_where_memory_lacks() -> Iterator[None]:
+    """What is done within it, to have memory later, is left where there is too little for it now."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise

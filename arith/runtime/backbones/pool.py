@@ -73,12 +73,16 @@ class LanePool:
         del self._slots[kept:]
         self.cache.trim(kept)
 
+    def forget(self) -> None:
+        """Forget all lanes; their memory is kept for others."""
+        self._slots = [None] * self.cache.slots
+        self._open = 0
+        self._entering.clear()
+
     def clear(self) -> None:
         """Forget all lanes and give all memory back."""
         self.cache.clear()
-        self._slots = []
-        self._open = 0
-        self._entering.clear()
+        self.forget()
 
     def check_open(self, lanes: Sequence[Lane]) -> None:
         """Raises `ValueError` unless all are open here, and none is named twice."""

@@ -56,5 +56,4 @@ def _trial(backbone: SlotBackbone | RecomputeBackbone, adapter: str | None, voca
     lanes, logits = backbone.open(
         [LaneRequest(adapter, tuple(part)) for part in (tokens[:room], tokens[-_SHORT:])]
     )
-    following = torch.tensor(tokens[:2], device=backbone.device)
-    return torch.cat([*logits, backbone.step(lanes, following)])
+    return torch.cat([*logits, backbone.step(lanes, tokens[:2])])

@@ -21,13 +21,15 @@ class Ragged:
     places: Tensor
 
     @classmethod
-    def of(cls, counts: Sequence[int], order: Sequence[int], device: torch.device) -> "Ragged":
-        """For lanes with so many tokens each, which attention sees in this order."""
-        starts = [0, *accumulate(counts)]
+    def of(cls, counts: Sequence[int], device: torch.device) -> "Ragged":
+        """For lanes with so many tokens each."""
         width = max(counts)
-        padded = [[starts[one] + min(at, counts[one] - 1) for at in range(width)] for one in order]
-        row = {one: number for number, one in enumerate(order)}
-        places = [row[one] * width + at for one, count in enumerate(counts) for at in range(count)]
+        starts = [0, *accumulate(counts)]
+        padded = [
+            [start + min(at, count - 1) for at in range(width)]
+            for start, count in zip(starts, counts, strict=False)
+        ]
+        places = [row * width + at for row, count in enumerate(counts) for at in range(count)]
         return cls(torch.tensor(padded, device=device), torch.tensor(places, device=device))
 
     def pad(self, states: Tensor) -> Tensor:

@@ -105,18 +105,20 @@ class RecomputeBackbone:
         return RecomputeOpening(self._outputs, requests)
 
     @torch.inference_mode()
-    def step(self, lanes: Sequence[Lane], tokens: Tensor) -> Tensor:
-        """One more token for each lane (int64 `[n]`); logits `[n, vocabulary]`, a forward for each lane."""
-        return torch.cat(self.extend(lanes, [[token] for token in tokens.tolist()]))
+    def step(self, lanes: Sequence[Lane], tokens: Sequence[int]) -> Tensor:
+        """One more token for each lane; logits `[n, vocabulary]`, a forward for each lane."""
+        return torch.cat(self.extend(lanes, [[token] for token in tokens]))
 
     @torch.inference_mode()
-    def extend(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]]) -> list[Tensor]:
-        """More tokens for each lane, at least one; for each lane the logits `[n, vocabulary]` after each of
-        its n new tokens, from a forward of its own."""
-        check_tokens(lanes, tokens)
+    def extend(
+        self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int] | None = None
+    ) -> list[Tensor]:
+        """More tokens for each lane, at least one; for each lane the logits `[keep, vocabulary]` after its
+        last new tokens (None: after all of them), from a forward of its own."""
+        kept = check_tokens(lanes, tokens, keep)
         outputs = [
-            self._outputs(lane.adapter, (*lane.tokens, *own), len(own))
-            for lane, own in zip(lanes, tokens, strict=True)
+            self._outputs(lane.adapter, (*lane.tokens, *own), count)
+            for lane, own, count in zip(lanes, tokens, kept, strict=True)
         ]
         for lane, own, found in zip(lanes, tokens, outputs, strict=True):
             lane.tokens.extend(own)

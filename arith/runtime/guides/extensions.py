@@ -93,9 +93,14 @@ class Extensions:
         self._cache.reserve(slots, capacity)
 
     def _read(self, slots: list[int], stems: list[Tokens], candidates: Tensor) -> Tensor:
-        self._catch_up(slots, stems)
         pieces = torch.split(candidates, LEAVES, dim=1) if candidates.shape[1] else (candidates,)
-        found = [self._extend(slots, stems, piece) for piece in pieces]
+        try:
+            self._catch_up(slots, stems)
+            found = [self._extend(slots, stems, piece) for piece in pieces]
+        except BaseException:  # memory may have run out anywhere in it
+            for slot in slots:
+                self._stored[slot] = ()
+            raise
         for slot, stem in zip(slots, stems, strict=True):
             self._stored[slot] = stem
         self._stats.texts_run += candidates.shape[0] * (1 + candidates.shape[1])

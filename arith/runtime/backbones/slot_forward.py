@@ -1,0 +1,161 @@
+"""One forward of the model for lanes in the slots of a pool."""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from arith.operands.loading import context_window
+from arith.runtime.backbones.backbone_stats import BackboneStats
+from arith.runtime.backbones.cache import slot_rows
+from arith.runtime.backbones.compiled import CompiledSteps
+from arith.runtime.backbones.early import EarlyExits
+from arith.runtime.backbones.head import logits_at
+from arith.runtime.backbones.lane import Lane, new_positions
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.masks import MaskLayout
+from arith.runtime.backbones.outputs import Outputs
+from arith.runtime.backbones.pool import LanePool
+from arith.runtime.backbones.ragged import Ragged
+
+
+class SlotForward:
+    """Runs new tokens of lanes, whose keys and values come to stand in the lanes' slots of the pool.
+
+    What it gives are outputs at the positions that are asked for, their logits cut to the vocabulary. The
+    lanes come in the order of their slots, in which the pool can be read without a copy, and don't change.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        vocabulary: int,
+        layout: MaskLayout,
+        adapters: LaneAdapters,
+        exits: EarlyExits,
+        compiled: CompiledSteps | None,
+        pool: LanePool,
+    ):
+        self.stats = BackboneStats()
+        self._context = context_window(model.config)
+        self._device = model.device
+        self._model = model
+        self._vocabulary = vocabulary
+        self._layout = layout
+        self._adapters = adapters
+        self._exits = exits
+        self._compiled = compiled
+        self._pool = pool
+
+    def __call__(
+        self,
+        lanes: Sequence[Lane],
+        tokens: Tensor,
+        positions: list[list[int]],
+        columns: list[list[int]] | None,
+        useful: int,
+    ) -> Outputs:
+        """Run `tokens` `[lanes, tokens]` at `positions`; the outputs `[lanes, n, ...]` at `columns` (None:
+        everywhere). `useful` of the tokens aren't padding."""
+        slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
+        length = max(map(max, positions)) + 1
+        compiled = self._compiled if columns is None and tokens.shape[1] == 1 else None
+        if compiled is not None and compiled.takes(len(slots), length, self._context):
+            logits = self._compiled_step(compiled, slots, adapters, tokens, positions, length)
+            early = {}
+        else:
+            inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
+            chosen = None if columns is None else torch.tensor(columns, device=self._device)
+            with self._exits.capture(chosen) as early:
+                logits = logits_at(self._model, chosen, **inputs)
+        self.stats.add(tokens.numel(), useful)
+        return Outputs(logits[..., : self._vocabulary].to(self._device), early)
+
+    def ragged(
+        self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int]
+    ) -> list[Outputs]:
+        """Run the new `tokens` of all lanes one behind another; for each lane the outputs `[keep, ...]` at
+        its last ones."""
+        counts = [len(own) for own in tokens]
+        flat = [
+            (lane.slot, len(lane.tokens) + number, token, lane.adapter)
+            for lane, own in zip(lanes, tokens, strict=True)
+            for number, token in enumerate(own)
+        ]
+        written, positions, ids = torch.tensor([row[:3] for row in flat], device=self._device).unbind(1)
+        seen = torch.tensor(new_positions(lanes, counts), device=self._device)
+        slots = [lane.slot for lane in lanes]
+        rows = slot_rows(slots, torch.tensor(slots, device=self._device))
+        length = max(len(lane.tokens) + count for lane, count in zip(lanes, counts, strict=True))
+        self._adapters.select([row[3] for row in flat], 1)
+        self._pool.cache.place(written, positions[:, None], rows, length)
+        ends = accumulate(counts)
+        wanted = [at for end, kept in zip(ends, keep, strict=True) for at in range(end - kept, end)]
+        columns = torch.tensor([wanted], device=self._device) if len(wanted) < len(flat) else None
+        with self._exits.capture(columns) as early:
+            logits = logits_at(
+                self._model,
+                columns,
+                input_ids=ids[None],
+                attention_mask=self._layout.build(seen, length, self._model.dtype),
+                position_ids=positions[None],
+                past_key_values=self._pool.cache,
+                use_cache=True,
+                ragged=Ragged.of(counts, self._device),
+            )
+        self.stats.add(len(flat), len(flat))
+        found = Outputs(logits[..., : self._vocabulary].to(self._device), early)[0]
+        return [found[end - kept : end] for end, kept in zip(accumulate(keep), keep, strict=True)]
+
+    def _compiled_step(
+        self,
+        compiled: CompiledSteps,
+        slots: list[int],
+        adapters: list[str | None],
+        tokens: Tensor,
+        positions: list[list[int]],
+        length: int,
+    ) -> Tensor:
+        """The logits `[lanes, 1, vocabulary]`. Padding is the last lane over the slots that follow, so that
+        all are read without a copy; it writes to a last place in each that no lane uses."""
+        count, padding = len(slots), compiled.lanes(len(slots)) - len(slots)
+        length = compiled.length(length, self._context)
+        behind = slots[-1] + 1
+        self._pool.fit(length + 1, behind + padding)
+        unused = self._pool.cache.capacity - 1
+        inputs = self._inputs(
+            [*slots, *range(behind, behind + padding)],
+            [*adapters, *adapters[-1:] * padding],
+            torch.cat([tokens, tokens[-1:].expand(padding, -1)]),
+            [*positions, *positions[-1:] * padding],
+            [*positions, *[[unused]] * padding],
+            length,
+        )
+        return compiled(inputs)[:count]
+
+    def _inputs(
+        self,
+        slots: list[int],
+        adapters: list[str | None],
+        tokens: Tensor,
+        positions: list[list[int]],
+        cells: list[list[int]],
+        length: int,
+    ) -> dict[str, Any]:
+        """The model's inputs for `tokens` at `positions`, whose keys and values are written to the `cells` of
+        `slots`, and which see these up to `length`."""
+        self._adapters.select(adapters, tokens.shape[1])
+        at = torch.tensor(positions, device=self._device)
+        where = torch.tensor(slots, device=self._device)
+        written = torch.tensor(cells, device=self._device)
+        self._pool.cache.place(where, written, slot_rows(slots, where), length)
+        return {
+            "input_ids": tokens.to(self._device),
+            "attention_mask": self._layout.build(at, length, self._model.dtype),
+            "position_ids": at,
+            "past_key_values": self._pool.cache,
+            "use_cache": True,
+        }
