@@ -169,11 +169,9 @@ def own_steps_ms(backbone: Backbone, adapters: Sequence[str | None], length: int
 def bare_model(backbone: Backbone, lanes: int = 1) -> PreTrainedModel:
     """The backbone's own model, for which there may be no second place in memory, to be run over so many
     lanes that have no adapter (where it can be told to use none)."""
-    owner: Any = backbone
-    if None in owner._adapters.known:
-        owner._adapters.select([None] * lanes, 1)
-    model: PreTrainedModel = owner._model
-    return model
+    if None in backbone.adapters.known:
+        backbone.adapters.select([None] * lanes, 1)
+    return backbone.model
 
 
 def weight_bytes(*models: nn.Module) -> int:

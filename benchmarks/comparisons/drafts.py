@@ -1,7 +1,8 @@
 """Speculation: forwards saved by a formula's own base, and time saved by looking up the prompt."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from arith import Formula
@@ -13,6 +14,7 @@ from benchmarks.subject import PROMPTS, Extent, Subject
 ROWS = (1, 4)
 TOKENS = 64
 LENGTHS = (2, 4, 8)
+RECOMMENDED = {"temperature": 0.2, "top_p": 0.9}  # the demo model's authors sample it so
 ARM = "You are a cheerful friend. You are warm, and full of praise."
 FORWARDS, FASTER = Target("<=", 0.5), Target(">=", 1.3)
 NEWS = (
@@ -51,22 +53,31 @@ def drafts(subject: Subject, extent: Extent) -> Iterator[Figure]:
         )
     two = subject.average(2, None)
     lookup = {"speculate": {"draft": PROMPT_LOOKUP}}
-    for said, prompts, target in (("copying", COPYING, FASTER), ("free text", PROMPTS, None)):
+    for said, prompts, sampling, target in (
+        ("copying", COPYING, RECOMMENDED, FASTER),
+        ("copying at temperature 1", COPYING, {}, None),
+        ("free text", PROMPTS, {}, None),
+    ):
         case = f"N = 2, {said}"
-        yield from against_plain(
-            "prompt look-up", case, subject.trial(two, tokens, prompts), lookup, target, extent
-        )
+        trial = subject.trial(two, tokens, prompts)
+        yield from against_plain("prompt look-up", case, trial, lookup, target, extent, sampling)
 
 
 def against_plain(
-    measured: str, case: str, trial: Trial, drafting: dict[str, Any], target: Target | None, extent: Extent
+    measured: str,
+    case: str,
+    trial: Trial,
+    drafting: dict[str, Any],
+    target: Target | None,
+    extent: Extent,
+    sampling: Mapping[str, float] = MappingProxyType({}),
 ) -> Iterator[Figure]:
     """Tokens a second with a draft, against the same texts without."""
     for rows in ROWS:
         trial.engine.stats.reset()
         ours, plain = in_turn(
-            partial(trial.rate, rows, **drafting),
-            partial(trial.rate, rows, speculate=False),
+            partial(trial.rate, rows, **drafting, **sampling),
+            partial(trial.rate, rows, speculate=False, **sampling),
             repeats=extent.repeats,
         )
         stats = trial.engine.stats.speculation

@@ -51,7 +51,8 @@ class Backbone(Protocol):
 
     `context` is the most tokens a lane may have (None: no limit), `slower` says why lanes don't share their
     forwards (None: they do). `compiles` says whether its steps are to be compiled. `cache_bytes` is the
-    memory of its cache, in bytes. Logits are in the model's dtype, on `device`.
+    memory of its cache, in bytes. Logits are in the model's dtype, on `device`. Whoever runs the `model`
+    itself tells its `adapters` which ones the lanes have.
 
     A method that fails, for want of memory too, leaves the open lanes as they were.
     """
@@ -60,6 +61,8 @@ class Backbone(Protocol):
     stats: BackboneStats
     context: int | None
     device: torch.device
+    model: PreTrainedModel
+    adapters: LaneAdapters
     slower: str | None
 
     @property

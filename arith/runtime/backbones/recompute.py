@@ -87,9 +87,9 @@ class RecomputeBackbone:
         self.context = context_window(model.config)
         self.device = model.device
         self.slower: str | None = slower
-        self._model = model
+        self.model = model
         self._vocabulary = vocabulary
-        self._adapters = adapters
+        self.adapters = adapters
         self._exits = exits
         self._options = without_cache(model)
 
@@ -153,11 +153,11 @@ class RecomputeBackbone:
     def _outputs(self, adapter: str | None, tokens: Sequence[int], keep: int) -> Outputs:
         length = len(tokens)
         self._check_fits(length)
-        self._adapters.select([adapter], length)
+        self.adapters.select([adapter], length)
         columns = torch.arange(length - keep, length, device=self.device)[None]
         with self._exits.capture(columns) as early:
             logits = logits_at(
-                self._model,
+                self.model,
                 columns,
                 input_ids=torch.tensor([list(tokens)], device=self.device),
                 **self._options,

@@ -41,6 +41,8 @@ class SlotBackbone:
         self.name = str(model.name_or_path or model.config.model_type)
         self.context = context_window(model.config)
         self.device = model.device
+        self.model = model
+        self.adapters = adapters
         self._exits = exits
         self._compiled = compiled
         self._ragged = ragged
