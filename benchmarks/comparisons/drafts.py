@@ -27,7 +27,11 @@ NEWS = (
     "The museum has bought two paintings of the valley and a map of the first railway. Visitors can see them "
     "from Friday on, and on the first Sunday of every month they pay nothing.",
 )
-COPYING = tuple(f"Repeat this text word for word, and write nothing else: {text}" for text in NEWS)
+# Two of them are about as long as what is written, so that all of it can be copied.
+COPYING = tuple(
+    f"Repeat this text word for word, and write nothing else: {text} {NEWS[number - 1]}"
+    for number, text in enumerate(NEWS)
+)
 
 
 def drafts(subject: Subject, extent: Extent) -> Iterator[Figure]:
