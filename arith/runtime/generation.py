@@ -50,6 +50,7 @@ class Generation:
         self.rewinding = rewinding
         self.max_rows = max_rows
         self.lowered_to: int | None = None
+        self.trimmed = False  # whether memory was given back since a row last got a token
 
     def run(self) -> Iterator[list[Row]]:
         """Yields, whenever rows got tokens (their `fresh` ones), these rows; a row whose `finish_reason` is
@@ -69,7 +70,9 @@ class Generation:
     def turn_within_memory(self) -> list[Row]:
         """A turn; where memory runs out in it, fewer rows go on."""
         try:
-            return self.turn()
+            rows = self.turn()
+            self.trimmed = self.trimmed and not rows
+            return rows
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -106,16 +109,17 @@ class Generation:
 
     def retreat(self) -> None:
         """Memory ran out: those who were arriving wait again, or else half of the rows in flight do, with the
-        tokens that they have. Raises `PlanError` where there is but one row."""
+        tokens that they have. Raises `PlanError` where there is but one row, to which all memory was left
+        before."""
         arriving = [] if self.arrival is None else list(self.arrival.rows)
-        if len(self.active) + len(arriving) <= 1:
+        if len(self.active) + len(arriving) <= 1 and self.trimmed:
             raise PlanError(
                 "there is not enough memory for one row", "shorten its prompt, or use less weights"
             )
         if self.arrival is not None:
             self.arrival.cancel()
             self.arrival = None
-            self.max_rows = len(self.active) or len(arriving) // 2
+            self.max_rows = len(self.active) or max(1, len(arriving) // 2)
         else:
             self.max_rows = max(1, len(self.active) // 2)
         leaving = [row for n, row in enumerate(self.active) if n >= self.max_rows or not row.tokens]
@@ -123,6 +127,7 @@ class Generation:
         self.lanes.close(leaving)
         self.lanes.cut(self.active)
         self.lanes.trim()
+        self.trimmed = True
         self.waiting.extendleft(reversed([*leaving, *arriving]))
         self.lowered_to = self.max_rows
 

@@ -13,7 +13,6 @@ from arith.runtime.answers import Leaf
 from arith.runtime.arrival import Arrival
 from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.backbones.lane import Lane, LaneRequest
-from arith.runtime.backbones.memory import left_where_memory_lacks
 from arith.runtime.row import Row
 
 LeafLogits = dict[Leaf, tuple[list[int], Tensor]]
@@ -50,7 +49,6 @@ class Lanes:
         self._grouped: dict[Backbone, list[LLM]] = {}
         for operand, backbone in backbones.items():
             self._grouped.setdefault(backbone, []).append(operand)
-        self._leaving: dict[Backbone, list[Lane]] = {backbone: [] for backbone in self._grouped}
 
     def reserve(self, rows: int, length: int) -> None:
         """Tells the backbones that so many rows of up to `length` tokens, prompts included, are to come."""
@@ -125,23 +123,16 @@ class Lanes:
                 backbone.crop([lane for lane, _ in long], [kept for _, kept in long])
 
     def close(self, rows: Sequence[Row]) -> None:
-        """Frees the lanes of rows. That moves others; where there is no memory for it these are left, to be
-        freed with the next ones."""
+        """Frees the lanes of rows."""
         for backbone, operands in self._grouped.items():
-            leaving = self._leaving[backbone]
-            leaving += [
-                row.lanes.pop(operand) for row in rows for operand in operands if operand in row.lanes
-            ]
-            if leaving:
-                with left_where_memory_lacks():
-                    backbone.close(leaving)
-                    leaving.clear()
+            lanes = [row.lanes.pop(operand) for row in rows for operand in operands if operand in row.lanes]
+            if lanes:
+                backbone.close(lanes)
 
     def trim(self) -> None:
         """Gives back what memory can be had without the lanes that are open."""
         for backbone in self._grouped:
-            with left_where_memory_lacks():
-                backbone.trim()
+            backbone.trim()
 
     def _collect(
         self,

@@ -71,10 +71,10 @@ class Models:
         fusion = self.fusion
         return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts)
 
-    def reset(self) -> None:
-        """Gives back the memory of all caches."""
+    def forget(self) -> None:
+        """Ends all lanes, and gives back the memory of caches, but where compiled programs need it."""
         for backbone in dict.fromkeys(self.backbones.values()):
-            backbone.reset()
+            backbone.forget()
         self.fusion.facts.reset()
 
 

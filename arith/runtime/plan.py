@@ -146,10 +146,14 @@ def size_in_words(count: int) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device now: of CUDA's also those which torch keeps for later, unused."""
+    """Bytes that can be had on the device now: of CUDA's also those in blocks which torch keeps for later and
+    of which nothing is in use."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0] + unused)
+        stats = torch.cuda.memory_stats(device)
+        kept = [
+            stats.get(f"{kind}_bytes.all.current", 0) for kind in ("reserved", "active", "inactive_split")
+        ]
+        return int(torch.cuda.mem_get_info(device)[0] + kept[0] - kept[1] - kept[2])
     return int(psutil.virtual_memory().available)
 
 

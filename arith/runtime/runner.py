@@ -100,7 +100,7 @@ class Runner:
 
     @contextmanager
     def at_work(self, generation: Generation | None = None) -> Iterator[None]:
-        """The models' caches belong to one call at a time, and are given back at its end."""
+        """The models' caches belong to one call at a time."""
         if not self._busy.acquire(blocking=False):
             raise OptionError("the engine is at work on another call", "finish or close that one first")
         try:
@@ -108,5 +108,5 @@ class Runner:
         finally:
             if generation is not None:
                 self.stats.lowered_to = generation.lowered_to
-            self.models.reset()
+            self.models.forget()
             self._busy.release()

@@ -116,10 +116,16 @@ def test_a_second_call_takes_the_programs_of_the_first(
         backbone.reserve(3, 12)
         for found, one in zip(played(backbone, [None] * 3), expected, strict=True):
             torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-4)
-        backbone.reset()
+        backbone.forget()
         counts.append(len(made))
     assert 0 < counts[0] == counts[1] == counts[2]
-    assert backbone.cache_bytes > 0
+    held = backbone.cache_bytes
+    backbone.reserve(3, 400)
+    assert backbone.cache_bytes == 0, "another call needs another cache, and not the slots of this one too"
+    backbone.open([LaneRequest(None, PROMPTS[0])])
+    assert 0 < backbone.cache_bytes <= 2 * held
+    backbone.reset()
+    assert backbone.cache_bytes == 0
 
 
 def test_an_engine_with_compiled_steps_writes_the_same(tiny_llama: str) -> None:
@@ -217,6 +223,33 @@ def test_a_program_that_gives_something_else_is_not_trusted(
     inputs = one_token()
     with torch.inference_mode(), pytest.raises(OperandError, match="differs from a plain one"):
         CompiledSteps(model, "on", static=False)(inputs)
+
+
+def test_a_graph_is_trusted_when_its_replay_was_right(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warmed up and recorded it gives what the model gives; replayed, something else."""
+    calls = iter(range(1, 100))
+
+    def stale(function: Callable[..., Any], *, dynamic: bool, mode: str | None) -> Any:
+        def program(**inputs: Any) -> Any:
+            output = function(**inputs)
+            if next(calls) >= 3:
+                output.logits = output.logits.flip(-1)
+            return output
+
+        return program
+
+    monkeypatch.setattr(torch, "compile", stale)
+    monkeypatch.setattr(steps, "PATIENCE", 0)
+    program = CompiledSteps(load_model(LLM(tiny_llama).weights, CPU), "auto", static=True)
+    inputs = one_token()
+    with torch.inference_mode():
+        first = program(inputs)
+        torch.testing.assert_close(program(inputs), first)
+        with pytest.warns(UserWarning, match="a compiled step differs from a plain one"):
+            torch.testing.assert_close(program(inputs), first)
+    assert not program.takes(1, 1, None)
 
 
 @pytest.mark.parametrize("tokens", [1, 4])

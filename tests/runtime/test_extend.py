@@ -151,11 +151,22 @@ def test_a_lane_extends_up_to_its_context_window(slots: Backbone, tiny_llama: st
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("numbers", [(40, 1, 7), (6, 6, 6)])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("numbers", "keep"),
+    [((40, 1, 7), (2, 1, 3)), ((6, 6, 6), (2, 1, 3)), ((6, 6, 6), (6, 1, 3)), ((4, 2, 3), (4, 1, 2))],
+)
 def test_logits_are_computed_where_they_are_kept(
-    model: str, numbers: tuple[int, ...], request: pytest.FixtureRequest
+    model: str,
+    numbers: tuple[int, ...],
+    keep: tuple[int, ...],
+    padded: bool,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Those of a lane that lags far behind would fill the memory."""
+    if padded:
+        monkeypatch.setattr("arith.runtime.backbones.backbone.runs_ragged", lambda *_: False)
     path = request.getfixturevalue(model)
     loaded, plain = load(path), Plain(path)
     backbone = make_backbone(loaded, [], 270)
@@ -163,10 +174,10 @@ def test_logits_are_computed_where_they_are_kept(
     head: Any = loaded.get_output_embeddings()
     counts: list[int] = []
     handle = head.register_forward_hook(lambda *of: counts.append(of[-1].shape[:-1].numel()))
-    logits = backbone.extend(lanes, [prompt(number, 5) for number in numbers], [2, 1, 3])
+    logits = backbone.extend(lanes, [prompt(number, 5) for number in numbers], keep)
     handle.remove()
-    assert 0 < sum(counts) <= 3 * 3
-    for lane, own, kept in zip(lanes, logits, (2, 1, 3), strict=True):
+    assert 0 < sum(counts) <= 3 * max(keep)
+    for lane, own, kept in zip(lanes, logits, keep, strict=True):
         assert len(own) == kept
         check(own, plain(lane.tokens, kept))
     check_step(backbone, plain, lanes, 0)

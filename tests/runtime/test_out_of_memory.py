@@ -161,14 +161,30 @@ def test_copies_of_prefixes_that_fail_leave_no_lane(
     check_step(backbone, plain, [*lanes, *opened], 0)
 
 
-def test_lanes_that_can_not_be_closed_stay_open(made: tuple[Backbone, Plain, Any]) -> None:
+def test_the_slots_of_closed_lanes_are_filled_when_there_is_memory(
+    made: tuple[Backbone, Plain, Any],
+) -> None:
     backbone, plain, _ = made
-    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (9, 30, 4)])
-    with allocations_fail("new_empty", 0):
-        check_unchanged(backbone, lanes, lambda: backbone.close(lanes[:1]))
-    check_step(backbone, plain, lanes, 0)
-    backbone.close(lanes[:1])
-    check_step(backbone, plain, lanes[1:], 1)
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (9, 30, 4, 12, 7)])
+    with allocations_fail("new_empty", 0) as calls:
+        backbone.close([lanes[0]])
+        backbone.close([lanes[2]])
+        backbone.trim()
+        assert len(calls) == 3
+    with pytest.raises(ValueError, match="isn't open"):
+        backbone.step(lanes, [1, 2, 3, 4, 5])
+    left = [lanes[1], lanes[3], lanes[4]]
+    check_step(backbone, plain, left, 0)
+    more, logits = backbone.open([LaneRequest(None, prompt(20))])
+    check(logits[0], plain(prompt(20)))
+    check_step(backbone, plain, [*left, *more], 1)
+    backbone.close(left[:1])
+    assert sorted(lane.slot for lane in (*left[1:], *more)) == [0, 1, 2]
+    check_step(backbone, plain, [*more, *left[1:]], 2)
+    before = backbone.cache_bytes
+    backbone.trim()
+    assert backbone.cache_bytes < before
+    check_step(backbone, plain, [*left[1:], *more], 3)
 
 
 def test_early_exits_are_those_of_before_the_failure(tiny_llama: str) -> None:

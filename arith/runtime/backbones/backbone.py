@@ -110,12 +110,17 @@ class Backbone(Protocol):
         ...
 
     def reserve(self, lanes: int, length: int) -> None:
-        """A hint that so many lanes of up to that length are to come; what it is good for is the backbone's
-        own business."""
+        """A hint, while no lane is open, that so many lanes of up to that length are to come; what it is good
+        for is the backbone's own business."""
         ...
 
     def trim(self) -> None:
         """Give back what memory can be had without the lanes that are open or being opened."""
+        ...
+
+    def forget(self) -> None:
+        """Forget every lane. The memory of the cache is freed, unless it is of use to the lanes of a next
+        call."""
         ...
 
     def reset(self) -> None:

@@ -1,6 +1,6 @@
 """The KV cache: a pool of slots, one lane each, in which the index of a key is its token's position."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -71,6 +71,15 @@ class SlotCache(Cache):
     def nbytes(self) -> int:
         """The bytes of all keys and values that there is room for."""
         return sum(store.nbytes for store in self._stores())
+
+    @property
+    def layout(self) -> tuple[Hashable, ...]:
+        """What tells programs apart that read and write where they are told by `place`: the sizes, and which
+        slots are read without an index."""
+        assert self._standing is not None
+        rows = self._standing.rows
+        read = (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None
+        return (self.slots, self.capacity, read)
 
     def place(self, slots: Tensor, positions: Tensor, rows: slice | Tensor, length: int) -> None:
         """Tell where the rows of the next forward stand.

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import Counter
+from collections.abc import Hashable
 from typing import Any, cast
 
 import torch
@@ -16,14 +17,16 @@ from arith.runtime.options import Compile
 PATIENCE = 1000
 LENGTH_STEP = 256  # lengths of a CUDA graph are multiples of it
 MOST_PROGRAMS = 128
+GRAPH_CALLS = 3  # in which a CUDA graph is warmed up, recorded, and replayed for the first time
 
 
 class CompiledSteps:
     """Runs a model's steps of one token a lane as compiled programs, each warmed up when it is first needed.
 
     CUDA graphs have static shapes, so lanes are padded to a power of two and lengths to a multiple of 256;
-    elsewhere one program takes all shapes. A program is trusted once it has given what the model gives. Under
-    `auto` one that can't be compiled, or doesn't, leaves the steps to the model, for good.
+    elsewhere one program takes all shapes. A program is trusted once it has given what the model gives, a
+    graph when it has been replayed. Under `auto` one that can't be compiled, or doesn't, leaves the steps to
+    the model, for good.
     """
 
     def __init__(self, model: PreTrainedModel, compile: Compile, *, static: bool):
@@ -34,12 +37,12 @@ class CompiledSteps:
         mode = "reduce-overhead" if model.device.type == "cuda" else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
         self._steps: Counter[tuple[int, int]] = Counter()
-        self._trusted: set[tuple[int, int]] = set()
+        self._agreed: Counter[Hashable] = Counter()  # how often each program gave what the model gives
 
     @property
     def bound_to_cache(self) -> bool:
         """Whether programs have been made that a cache of another size, or elsewhere, is of no use to."""
-        return self._static and bool(self._trusted)
+        return self._static and self.failure is None and bool(self._agreed)
 
     def lanes(self, count: int) -> int:
         """With how many lanes a step of so many is run."""
@@ -63,7 +66,8 @@ class CompiledSteps:
         """The logits `[lanes, 1, vocabulary]`; `inputs` are those of the model. Raises `OperandError` where
         compiling is asked for and fails."""
         shape = self._shape(inputs["input_ids"].shape[0], _width(inputs["attention_mask"]))
-        if shape in self._trusted:
+        key = (shape, inputs["past_key_values"].layout if self._static else None)
+        if self._agreed[key] >= (GRAPH_CALLS if self._static else 1):
             return self._compiled(inputs)
         try:
             found = self._compiled(inputs)
@@ -72,7 +76,7 @@ class CompiledSteps:
         expected = self._plain(inputs)
         if not agree(found, expected):
             return self._give_up("a compiled step differs from a plain one", inputs)
-        self._trusted.add(shape)
+        self._agreed[key] += 1
         return expected
 
     def _shape(self, lanes: int, length: int) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.lane import Lane
+from arith.runtime.backbones.memory import left_where_memory_lacks
 from arith.runtime.backbones.prefix import PrefixIndex
 
 _FIRST_CAPACITY = 256
@@ -13,16 +14,20 @@ _GROWTH = 1.5
 class LanePool:
     """Lanes in the slots of a KV cache: open ones, those being opened, and closed ones.
 
-    The open ones fill the slots from 0 on, without a hole. The keys and values of a closed lane serve as
-    prefixes until its slot is needed. Of every lane the cache holds the keys and values of its `tokens`.
+    The open ones fill the slots from 0 on, without a hole; those that were closed when there was no memory to
+    fill their holes stay among them until there is. The keys and values of a closed lane serve as prefixes
+    until its slot is needed. Of every lane the cache holds the keys and values of its `tokens`.
     """
 
-    def __init__(self, longest: int | None):
-        """`longest` is the most tokens that a lane may come to have (None: no limit)."""
+    def __init__(self, longest: int | None, spare: int = 0):
+        """`longest` is the most tokens that a lane may come to have (None: no limit); each slot has room for
+        `spare` positions more."""
         self.cache = SlotCache()
         self._longest = longest
+        self._spare = spare
         self._slots: list[Lane | None] = []
         self._open = 0
+        self._closing: set[Lane] = set()  # among the first `_open`
         self._entering: set[Lane] = set()
 
     def prefixes(self) -> PrefixIndex:
@@ -56,27 +61,34 @@ class LanePool:
         self._entering.difference_update(lanes)
 
     def close(self, lanes: Sequence[Lane]) -> None:
-        """The last open lanes move into the holes which these leave, and these behind all open ones."""
-        staying = self._open - len(lanes)
-        closing = {lane.slot for lane in lanes}
-        movers = [slot for slot in range(staying, self._open) if slot not in closing]
-        self._exchange(movers, sorted(slot for slot in closing if slot < staying))
-        self._open = staying
+        """These are open no longer."""
+        self._closing.update(lanes)
+        with left_where_memory_lacks():
+            self._fill_holes()
 
     def fit(self, length: int, slots: int = 0) -> None:
         """Make room for lanes of `length` tokens, and for so many slots."""
         self._reserve(max(len(self._slots), slots), length)
 
+    def has_room(self, length: int, slots: int) -> bool:
+        """Whether so many lanes of `length` tokens fit in as it is."""
+        return self.cache.slots >= slots and self.cache.capacity >= length + self._spare
+
     def trim(self) -> None:
-        """Give back the memory of all slots behind the lanes that are open or being opened."""
+        """Give back the memory of all slots behind the lanes that are open or being opened, as far as there
+        is memory to do so."""
+        with left_where_memory_lacks():
+            self._fill_holes()
         kept = max([self._open, *(lane.slot + 1 for lane in self._entering)])
         del self._slots[kept:]
-        self.cache.trim(kept)
+        with left_where_memory_lacks():
+            self.cache.trim(kept)
 
     def forget(self) -> None:
         """Forget all lanes; their memory is kept for others."""
         self._slots = [None] * self.cache.slots
         self._open = 0
+        self._closing.clear()
         self._entering.clear()
 
     def clear(self) -> None:
@@ -88,7 +100,8 @@ class LanePool:
         """Raises `ValueError` unless all are open here, and none is named twice."""
         slots = {lane.slot for lane in lanes}
         if len(slots) != len(lanes) or any(
-            not 0 <= lane.slot < self._open or self._slots[lane.slot] is not lane for lane in lanes
+            not 0 <= lane.slot < self._open or self._slots[lane.slot] is not lane or lane in self._closing
+            for lane in lanes
         ):
             raise ValueError("a lane that isn't open in this backbone, or is named twice")
 
@@ -96,6 +109,16 @@ class LanePool:
         """Raises `ValueError` unless all of them have entered, and are neither open nor withdrawn."""
         if not self._entering.issuperset(lanes):
             raise ValueError("these lanes aren't being opened: they are open, cancelled or forgotten")
+
+    def _fill_holes(self) -> None:
+        """The last open lanes move into the holes of those that are closing, and these behind all open
+        ones."""
+        staying = self._open - len(self._closing)
+        closing = {lane.slot for lane in self._closing}
+        movers = [slot for slot in range(staying, self._open) if slot not in closing]
+        self._exchange(movers, sorted(slot for slot in closing if slot < staying))
+        self._open = staying
+        self._closing.clear()
 
     def _exchange(self, left: Sequence[int], right: Sequence[int]) -> None:
         """The lanes in the slots `left` change places with those in `right`."""
@@ -118,9 +141,10 @@ class LanePool:
 
     def _reserve(self, slots: int, length: int) -> None:
         capacity = self.cache.capacity
+        length += self._spare
         if length > capacity:
             capacity = max(length, int(_GROWTH * capacity), _FIRST_CAPACITY)
-            capacity = capacity if self._longest is None else min(capacity, self._longest)
+            capacity = capacity if self._longest is None else min(capacity, self._longest + self._spare)
         if slots > self.cache.slots:
             slots = max(slots, int(_GROWTH * self.cache.slots))
         self.cache.reserve(slots, capacity)

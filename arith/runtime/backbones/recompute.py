@@ -147,6 +147,9 @@ class RecomputeBackbone:
     def trim(self) -> None:
         """There is no pool to trim."""
 
+    def forget(self) -> None:
+        """There is no pool to free."""
+
     def reset(self) -> None:
         """There is no pool to free."""
 

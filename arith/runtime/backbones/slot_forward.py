@@ -124,7 +124,7 @@ class SlotForward:
         count, padding = len(slots), compiled.lanes(len(slots)) - len(slots)
         length = compiled.length(length, self._context)
         behind = slots[-1] + 1
-        self._pool.fit(length + 1, behind + padding)
+        self._pool.fit(length, behind + padding)
         unused = self._pool.cache.capacity - 1
         inputs = self._inputs(
             [*slots, *range(behind, behind + padding)],

@@ -13,7 +13,6 @@ from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens, new_positions
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.masks import MaskLayout
-from arith.runtime.backbones.memory import left_where_memory_lacks
 from arith.runtime.backbones.opening import SlotOpening
 from arith.runtime.backbones.pool import LanePool
 from arith.runtime.backbones.slot_forward import SlotForward
@@ -46,9 +45,8 @@ class SlotBackbone:
         self._exits = exits
         self._compiled = compiled
         self._ragged = ragged
-        # Compiled steps have one place more than a lane can use.
-        longest = None if self.context is None else self.context + (compiled is not None)
-        self._pool = LanePool(longest)
+        # Compiled steps need a place in every slot that no lane uses.
+        self._pool = LanePool(self.context, spare=0 if compiled is None else 1)
         self._forward = SlotForward(model, vocabulary, layout, adapters, exits, compiled, self._pool)
         self.stats = self._forward.stats
 
@@ -122,25 +120,33 @@ class SlotBackbone:
             lane.early = {}
 
     def reserve(self, lanes: int, length: int) -> None:
-        """Make room for lanes of that length where steps may be compiled, and for so many where all are:
-        programs are made anew for a cache that has grown."""
-        if self._compiled is not None and lanes:
-            slots = self._compiled.lanes(lanes) if self._compiled.required else 0
-            with left_where_memory_lacks():  # then it grows as it is needed, by which fewer rows may do
-                self._pool.fit(self._compiled.length(length, self.context) + 1, slots)
+        """Make room for so many lanes of that length, before any is open, where steps are compiled: programs
+        are made for a cache of one size."""
+        compiled = self._compiled
+        if compiled is None or not lanes or not (compiled.required or compiled.bound_to_cache):
+            return
+        lanes, length = compiled.lanes(lanes), compiled.length(length, self.context)
+        if not self._pool.has_room(length, lanes):
+            self._pool.clear()  # or many short slots would become as many long ones
+            self._pool.fit(length, lanes)
 
     @torch.inference_mode()
     def trim(self) -> None:
-        """Give back the memory of all slots behind the lanes that are open or being opened."""
+        """Give back the memory of all slots behind the lanes that are open or being opened, as far as there
+        is memory to do so."""
         self._pool.trim()
 
-    def reset(self) -> None:
-        """Close every lane, forget all prefixes and give the memory of the pool back, unless programs have
-        been made for it."""
+    def forget(self) -> None:
+        """Close every lane and forget all prefixes. The memory of the pool is given back, unless programs
+        have been made for it."""
         if self._compiled is not None and self._compiled.bound_to_cache:
             self._pool.forget()
         else:
             self._pool.clear()
+
+    def reset(self) -> None:
+        """Close every lane, forget all prefixes and give the memory of the pool back."""
+        self._pool.clear()
 
     def _append(self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> Tensor:
         """Run new tokens of the lanes, padded; the logits `[n, most, vocabulary]` of the last ones that each
@@ -159,16 +165,18 @@ class SlotBackbone:
             ordered,
             torch.tensor(padded, device=self.device),
             new_positions(ordered, counts),
-            kept if most < width else None,
+            None if [keep[one] for one in order] == counts == [width] * len(lanes) else kept,
             sum(counts),
         )
+        logits = outputs.logits
+        if order != list(range(len(lanes))):
+            rows = sorted(range(len(order)), key=lambda row: order[row])
+            logits = logits[torch.tensor(rows, device=self.device)]
         for row, one in enumerate(order):
             lanes[one].tokens.extend(tokens[one])
             if outputs.early:
                 lanes[one].early = outputs[row][: keep[one]].early
-        if order == list(range(len(lanes))):
-            return outputs.logits
-        return outputs.logits[torch.argsort(torch.tensor(order, device=self.device))]
+        return logits
 
     def _append_ragged(
         self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int]
