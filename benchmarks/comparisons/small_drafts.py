@@ -8,7 +8,7 @@ from benchmarks.comparisons.drafts import FASTER, against_plain
 from benchmarks.made_models import made_in, save_deepened, save_truncated
 from benchmarks.subject import Extent, Subject
 
-TOKENS = 32
+TOKENS = 64
 DEEPER = 5  # times the layers: with the output layer, four times the work
 SHARE = 0.01  # at which about three of four drafted tokens agree
 LAYERS = 6  # of a truncated copy, which agrees with nothing

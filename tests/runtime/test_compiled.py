@@ -1,6 +1,5 @@
 """Compiled steps: what the model gives without them, in static shapes and in others."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +9,11 @@ from torch import Tensor
 
 from arith import LLM, Engine, Formula
 from arith.errors import OperandError, OptionError
-from arith.language.inputs import Inputs
-from arith.language.program import Program
 from arith.operands.loading import load_model
-from arith.runtime import compiled_function
 from arith.runtime.backbones import compiled as steps
 from arith.runtime.backbones.backbone import Backbone, LaneRequest, make_backbone
 from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.compiled import CompiledSteps
-from arith.runtime.backbones.grouped_attention import grouped_attention
-from arith.runtime.compiled_function import CompiledFunction
 
 # torch's own compiler imports what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
@@ -138,21 +132,6 @@ def test_an_engine_with_compiled_steps_writes_the_same(tiny_llama: str) -> None:
         assert one.logprobs["formula"] == pytest.approx(other.logprobs["formula"], abs=1e-4)
 
 
-def inputs_of(program: Program, logits: dict[str, Tensor], rows: int) -> Inputs:
-    return Inputs(
-        operands={name: logits[name] for name in program.operands},
-        parameters={name: torch.full((rows, 1), 0.3) for name in program.parameters},
-        positions={name: torch.arange(rows).float()[:, None] for name in program.positions},
-        row_count=rows,
-        vocabulary=270,
-        device=CPU,
-    )
-
-
-def agree_closely(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool:
-    return torch.allclose(found[0], expected[0], atol=1e-4) and torch.equal(found[1], expected[1])
-
-
 def one_token() -> dict[str, Any]:
     cache = SlotCache()
     cache.reserve(1, 1)
@@ -252,78 +231,9 @@ def test_a_graph_is_trusted_when_its_replay_was_right(
     assert not program.takes(1, 1, None)
 
 
-@pytest.mark.parametrize("tokens", [1, 4])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_grouped_attention_is_attention_over_repeated_keys(tokens: int, dtype: torch.dtype) -> None:
-    """Softmax of scaled products, written out in double precision for each head with its own copy."""
-    rows, heads, groups, length, size = 2, 6, 3, 9, 8
-    query = torch.randn(rows, heads, tokens, size).to(dtype)
-    key, value = torch.randn(2, rows, heads // groups, length, size).to(dtype)
-    seen = torch.rand(rows, 1, tokens, length) < 0.7
-    seen[..., 0] = True
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
-    found, _ = grouped_attention(torch.nn.Module(), query, key, value, mask, scaling=0.3)
-    keys, values = (one.double().repeat_interleave(groups, dim=1) for one in (key, value))
-    scores = (0.3 * query.double() @ keys.mT).masked_fill(~seen, -torch.inf)
-    expected = (scores.softmax(-1) @ values).transpose(1, 2)
-    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
-    torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
-
-
 def test_shapes_of_cuda_graphs_are_few() -> None:
     shapes = CompiledSteps.__new__(CompiledSteps)
     shapes._static = True
     assert [shapes.lanes(count) for count in (1, 2, 3, 5, 8, 9)] == [1, 2, 4, 8, 8, 16]
     assert [shapes.length(length, None) for length in (1, 256, 257)] == [256, 256, 512]
     assert shapes.length(257, 300) == 300
-
-
-COMPILED = ["top_p(a + w*b, 0.9)", "where(t < 2, log(0.5*p(a) + 0.5*p(b)), within(a, min_p(b, 0.01)))"]
-
-
-def test_a_compiled_formula_gives_what_it_gives_uncompiled(tiny_llama: str, tiny_llama_other: str) -> None:
-    """With the real compiler."""
-    operands = {"a": LLM(tiny_llama), "b": LLM(tiny_llama_other), "w": 0.3}
-    for text in COMPILED:
-        used = {name: one for name, one in operands.items() if re.search(rf"\b{name}\b", text)}
-        formula = Formula(text, **used)
-        run = CompiledFunction(formula.program.run, agree_closely, "on", "the formula")
-        generator = torch.Generator().manual_seed(1)
-        for rows in (3, 4):
-            logits = {name: torch.randn(rows, 270, generator=generator) for name in ("a", "b")}
-            inputs = inputs_of(formula.program, logits, rows)
-            found, expected = (formula.program.log_probs(inputs, run=one) for one in (run, None))
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-        assert run.failure is None
-
-
-def test_a_formula_that_asks_for_more_than_tensors_is_not_compiled() -> None:
-    operand = LLM("somewhere")
-    assert Formula("a + 0.1*max(a, b)", a=operand, b=operand).program.is_closed
-    for text in ("a - 0.1*layer(a, 1)", "within(a, tokens(3, 4))"):
-        assert not Formula(text, a=operand).program.is_closed
-
-
-def test_a_function_whose_program_differs_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(function: Any, *, dynamic: bool, mode: str | None) -> Any:
-        return lambda one: function(one) + 1
-
-    monkeypatch.setattr(torch, "compile", wrong)
-    monkeypatch.setattr(compiled_function, "PATIENCE", 2)
-    one = torch.tensor([1.0])
-    auto = CompiledFunction(torch.neg, torch.equal, "auto", "the sign")
-    for _ in range(4):
-        assert torch.equal(auto(one), -one)
-    assert auto.failure == "the compiled program gives something else"
-    with pytest.raises(OperandError, match="the sign can't be compiled: the compiled program gives"):
-        CompiledFunction(torch.neg, torch.equal, "on", "the sign")(one)
-
-
-def test_errors_of_a_function_are_its_own_and_no_compilers() -> None:
-    def refuses(_one: Tensor) -> Tensor:
-        raise OptionError("not that one")
-
-    called = CompiledFunction(refuses, torch.equal, "on", "the refusal")
-    with pytest.raises(OptionError, match="not that one"):
-        called(torch.tensor([1.0]))
-    assert called.failure is None
