@@ -76,8 +76,7 @@ class Generation:
         except Exception as error:
             if not out_of_memory(error):
                 raise
-        self.retreat()  # outside the handler: the traceback holds tensors
-        return []
+        return self.retreat()  # outside the handler: the traceback holds tensors
 
     def turn(self) -> list[Row]:
         """Lets waiting rows in where there is room, a slice of their prompts at a time if others are in
@@ -107,12 +106,14 @@ class Generation:
         self.lanes.cut(self.active)
         return rows
 
-    def retreat(self) -> None:
+    def retreat(self) -> list[Row]:
         """Memory ran out: those who were arriving wait again, or else half of the rows in flight do, with the
-        tokens that they have. Raises `PlanError` where there is but one row, to which all memory was left
-        before."""
+        tokens that they have. Gives the rows that had just ended. Raises `PlanError` where there is but one
+        row, to which all memory was left before."""
+        ended = [row for row in self.active if row.finish_reason is not None]
+        self.let_go(ended)
         arriving = [] if self.arrival is None else list(self.arrival.rows)
-        if len(self.active) + len(arriving) <= 1 and self.trimmed:
+        if len(self.active) + len(arriving) <= 1 and self.trimmed and not ended:
             raise PlanError(
                 "there is not enough memory for one row", "shorten its prompt, or use less weights"
             )
@@ -130,6 +131,7 @@ class Generation:
         self.trimmed = True
         self.waiting.extendleft(reversed([*leaving, *arriving]))
         self.lowered_to = self.max_rows
+        return ended
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
@@ -170,8 +172,8 @@ class Generation:
                     break
                 token = int(table[0][at])
                 values = {name: column[at] for name, column in zip(figures, table[1:], strict=True)}
+                criterion = self.done(row, token, chosen.scores[at : at + 1])  # which may fail
                 row.append(token, values)
-                criterion = self.done(row, chosen.scores[at : at + 1])
                 row.finish_reason = row.ending.reason(token, len(row.tokens), criterion)
                 if self.rewinding is not None and self.rewinding.goes_back(row):
                     break
@@ -189,9 +191,11 @@ class Generation:
         chosen = self.choice(moments, fused.log_probs)
         return chosen, fused.of_tokens(chosen.tokens)
 
-    def done(self, row: Row, scores: Tensor) -> bool:
-        """Whether a stopping criterion ends the row with its last token, chosen from these `[1, vocab]`."""
-        return bool(self.criteria) and self.criteria([self.choice.history(row, row.tokens)], scores)[0]
+    def done(self, row: Row, token: int, scores: Tensor) -> bool:
+        """Whether a stopping criterion ends the row with this token, chosen from these `[1, vocab]`."""
+        return (
+            bool(self.criteria) and self.criteria([self.choice.history(row, [*row.tokens, token])], scores)[0]
+        )
 
     def moments(
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], spread: Mapping[Leaf, Tensor]

@@ -35,17 +35,20 @@ def teacher_forced(
     """
     together = min(most, _with_room_for_logits(fusion, backbones, rows, behind))
     start = 0
+    cleared = False  # whether all memory was given back since rows last went through
     while start < len(rows):
         found = _within_memory(fusion, backbones, rows[start : start + together], behind)
         if found is not None:
             yield from found
             start += together
-        elif together == 1:
+            cleared = False
+        elif together == 1 and cleared:
             raise PlanError(f"there is not enough memory for {rows[start].place}", "shorten its text")
         else:
             together = max(1, min(together, len(rows) - start) // 2)
             for backbone in dict.fromkeys(backbones.values()):
                 backbone.reset()
+            cleared = True
 
 
 def _with_room_for_logits(

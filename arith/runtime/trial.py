@@ -154,6 +154,7 @@ def forwards_ms(model: PreTrainedModel, lanes: int, length: int, steps: int, *, 
 def own_steps_ms(backbone: Backbone, adapters: Sequence[str | None], length: int, steps: int) -> float:
     """Milliseconds for each of `steps` steps of lanes with these adapters, which have `length` tokens
     before."""
+    backbone.reserve(len(adapters), length + steps)
     lanes, _ = backbone.open([LaneRequest(adapter, (0,) * length) for adapter in adapters])
     tokens = [0] * len(lanes)
     synchronise(backbone.device)
@@ -162,7 +163,7 @@ def own_steps_ms(backbone: Backbone, adapters: Sequence[str | None], length: int
         backbone.step(lanes, tokens)
     synchronise(backbone.device)
     seconds = time.perf_counter() - started
-    backbone.reset()
+    backbone.forget()
     return 1e3 * seconds / steps
 
 

@@ -97,6 +97,23 @@ def test_rows_end_and_others_go_on_where_lanes_cannot_move_for_want_of_memory(
         engine.runner.max_rows = None
 
 
+def test_a_row_that_ended_when_memory_gave_out_gets_no_more_tokens(
+    engine: Engine, expected: list[list[int]]
+) -> None:
+    """A caller's criterion takes memory, for the last row of a step when others have ended in it."""
+    calls: list[int] = []
+
+    def criterion(input_ids: Any, scores: Any) -> bool:
+        calls.append(1)
+        if len(calls) == 4 * len(PROMPTS):
+            raise MemoryError
+        return False
+
+    found = engine.generate(PROMPTS, max_new_tokens=4, seed=6, stopping_criteria=[criterion])
+    assert [one.token_ids for one in found] == [tokens[:4] for tokens in expected]
+    assert len(calls) > 4 * len(PROMPTS)
+
+
 def test_a_single_row_gets_the_memory_of_those_that_have_ended(
     engine: Engine, expected: list[list[int]], failing: Any
 ) -> None:
@@ -123,6 +140,18 @@ def test_fewer_texts_are_scored_together_when_memory_gives_out(engine: Engine, f
     failing("forward", set(range(1, 200)))
     with pytest.raises(PlanError, match="not enough memory for row 1"):
         engine.score(PROMPTS, texts)
+
+
+def test_a_single_text_is_scored_with_all_memory(engine: Engine, failing: Any) -> None:
+    expected = engine.score(PROMPTS[:2], ["a b", "c"])
+    failing("forward", {1, 4})
+    engine.runner.max_rows = 1
+    try:
+        found = engine.score(PROMPTS[:2], ["a b", "c"])
+    finally:
+        engine.runner.max_rows = None
+    for one, other in zip(found, expected, strict=True):
+        assert one.totals == pytest.approx(other.totals, abs=1e-4)
 
 
 def test_memory_that_is_too_little_for_one_row_is_an_error(engine: Engine, failing: Any) -> None:

@@ -161,6 +161,28 @@ def test_copies_of_prefixes_that_fail_leave_no_lane(
     check_step(backbone, plain, [*lanes, *opened], 0)
 
 
+@pytest.mark.parametrize("after", range(3))
+def test_lanes_move_as_a_whole_or_not_at_all(
+    made: tuple[Backbone, Plain, Any], after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the small tensors that moving takes can't be had."""
+    backbone, plain, _ = made
+    lanes, _ = backbone.open([LaneRequest(None, prompt(length)) for length in (9, 30, 4)])
+    whole, calls = torch.tensor, iter(range(10**6))
+
+    def short(*arguments: Any, **named: Any) -> Tensor:
+        if next(calls) >= after:
+            raise FULL
+        return whole(*arguments, **named)
+
+    monkeypatch.setattr(torch, "tensor", short)
+    backbone.close(lanes[:1])
+    monkeypatch.undo()
+    check_step(backbone, plain, lanes[1:], 0)
+    backbone.close(lanes[1:2])
+    check_step(backbone, plain, lanes[2:], 1)
+
+
 def test_the_slots_of_closed_lanes_are_filled_when_there_is_memory(
     made: tuple[Backbone, Plain, Any],
 ) -> None:
@@ -175,7 +197,9 @@ def test_the_slots_of_closed_lanes_are_filled_when_there_is_memory(
         backbone.step(lanes, [1, 2, 3, 4, 5])
     left = [lanes[1], lanes[3], lanes[4]]
     check_step(backbone, plain, left, 0)
+    room = backbone.cache_bytes
     more, logits = backbone.open([LaneRequest(None, prompt(20))])
+    assert backbone.cache_bytes == room
     check(logits[0], plain(prompt(20)))
     check_step(backbone, plain, [*left, *more], 1)
     backbone.close(left[:1])

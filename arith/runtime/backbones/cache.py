@@ -74,12 +74,12 @@ class SlotCache(Cache):
 
     @property
     def layout(self) -> tuple[Hashable, ...]:
-        """What tells programs apart that read and write where they are told by `place`: the sizes, and which
-        slots are read without an index."""
+        """What tells programs apart that read and write where they are told by `place`: where the stores are,
+        their sizes, and which slots are read without an index."""
         assert self._standing is not None
         rows = self._standing.rows
         read = (rows.start, rows.stop, rows.step) if isinstance(rows, slice) else None
-        return (self.slots, self.capacity, read)
+        return (read, *((store.data_ptr(), store.shape[:2]) for store in self._stores()))
 
     def place(self, slots: Tensor, positions: Tensor, rows: slice | Tensor, length: int) -> None:
         """Tell where the rows of the next forward stand.
@@ -125,9 +125,10 @@ class SlotCache(Cache):
         buffers = {
             kind: store.new_empty(len(sources), length, *store.shape[2:]) for kind, store in shapes.items()
         }
+        devices = {store.device for store in self._stores()}
+        indices = {device: torch.tensor([sources, targets], device=device) for device in devices}
         for store in self._stores():
-            read = torch.tensor(sources, device=store.device)
-            write = torch.tensor(targets, device=store.device)
+            read, write = indices[store.device]
             buffer = buffers[store.device, store.dtype, store.shape[2:]]
             torch.index_select(store[:, :length], 0, read, out=buffer)
             store[:, :length].index_copy_(0, write, buffer)

@@ -31,7 +31,10 @@ class LanePool:
         self._entering: set[Lane] = set()
 
     def prefixes(self) -> PrefixIndex:
-        """An index of all that the cache holds."""
+        """An index of all that the cache holds, after lanes that wait to be closed have been."""
+        if self._closing:
+            with left_where_memory_lacks():
+                self._fill_holes()
         return PrefixIndex(
             (lane.adapter, lane.tokens, slot) for slot, lane in enumerate(self._slots) if lane is not None
         )

@@ -69,6 +69,7 @@ class SlotBackbone:
         opening.advance()
         return opening.lanes, opening.logits
 
+    @torch.inference_mode()
     def begin(self, requests: Sequence[LaneRequest]) -> SlotOpening:
         """Like `open`, but the prompts run with the `advance` of what it gives. Other lanes may be opened,
         stepped and closed meanwhile."""
