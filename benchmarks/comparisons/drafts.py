@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from arith import Formula
@@ -74,7 +73,7 @@ def against_plain(
     drafting: dict[str, Any],
     target: Target | None,
     extent: Extent,
-    sampling: Mapping[str, float] = MappingProxyType({}),
+    sampling: Mapping[str, float],
 ) -> Iterator[Figure]:
     """Tokens a second with a draft, against the same texts without."""
     for rows in ROWS:

@@ -28,4 +28,4 @@ def small_drafts(subject: Subject, extent: Extent) -> Iterator[Figure]:
         ]
         for said, formula, target in cases:
             trial = subject.trial(formula, tokens)
-            yield from against_plain("small before large", said, trial, {}, target, extent)
+            yield from against_plain("small before large", said, trial, {}, target, extent, {})
