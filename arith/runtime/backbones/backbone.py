@@ -21,6 +21,7 @@ from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.slot_forward import SlotForward
 from arith.runtime.backbones.slots import SlotBackbone
 from arith.runtime.options import Compile
 
@@ -155,7 +156,7 @@ def make_backbone(
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
     use_grouped_attention(model)
-    slots = SlotBackbone(model, vocabulary, layout, lanes, early)
+    slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early))
     plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="a trial")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)
@@ -164,10 +165,9 @@ def make_backbone(
     compiled: CompiledSteps | None = None
     if not early.exits and compiles(compile, model.device):
         compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
-    packed = SlotBackbone(model, vocabulary, layout, lanes, early, compiled, ragged=True)
-    if runs_ragged(packed, plain, adapter, vocabulary):
-        return packed
-    return SlotBackbone(model, vocabulary, layout, lanes, early, compiled)
+    forward = SlotForward(model, vocabulary, layout, lanes, early, compiled)
+    packed = SlotBackbone(forward, ragged=True)
+    return packed if runs_ragged(packed, plain, adapter, vocabulary) else SlotBackbone(forward)
 
 
 def _with_adapters(model: PreTrainedModel, adapters: list[str]) -> LaneAdapters:

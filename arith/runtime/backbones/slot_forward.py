@@ -36,19 +36,19 @@ class SlotForward:
         layout: MaskLayout,
         adapters: LaneAdapters,
         exits: EarlyExits,
-        compiled: CompiledSteps | None,
-        pool: LanePool,
+        compiled: CompiledSteps | None = None,
     ):
         self.stats = BackboneStats()
-        self._context = context_window(model.config)
-        self._device = model.device
-        self._model = model
+        self.context = context_window(model.config)
+        self.device = model.device
+        self.model = model
+        self.adapters = adapters
+        self.exits = exits
+        self.compiled = compiled
+        # Compiled steps need a place in every slot that no lane uses.
+        self.pool = LanePool(self.context, spare=0 if compiled is None else 1)
         self._vocabulary = vocabulary
         self._layout = layout
-        self._adapters = adapters
-        self._exits = exits
-        self._compiled = compiled
-        self._pool = pool
 
     def __call__(
         self,
@@ -62,17 +62,17 @@ class SlotForward:
         everywhere). `useful` of the tokens aren't padding."""
         slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
-        compiled = self._compiled if columns is None and tokens.shape[1] == 1 else None
-        if compiled is not None and compiled.takes(len(slots), length, self._context):
+        compiled = self.compiled if columns is None and tokens.shape[1] == 1 else None
+        if compiled is not None and compiled.takes(len(slots), length, self.context):
             logits = self._compiled_step(compiled, slots, adapters, tokens, positions, length)
             early = {}
         else:
             inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
-            chosen = None if columns is None else torch.tensor(columns, device=self._device)
-            with self._exits.capture(chosen) as early:
-                logits = logits_at(self._model, chosen, **inputs)
+            chosen = None if columns is None else torch.tensor(columns, device=self.device)
+            with self.exits.capture(chosen) as early:
+                logits = logits_at(self.model, chosen, **inputs)
         self.stats.add(tokens.numel(), useful)
-        return Outputs(logits[..., : self._vocabulary].to(self._device), early)
+        return Outputs(logits[..., : self._vocabulary].to(self.device), early)
 
     def ragged(
         self, lanes: Sequence[Lane], tokens: Sequence[Sequence[int]], keep: Sequence[int]
@@ -85,29 +85,29 @@ class SlotForward:
             for lane, own in zip(lanes, tokens, strict=True)
             for number, token in enumerate(own)
         ]
-        written, positions, ids = torch.tensor([row[:3] for row in flat], device=self._device).unbind(1)
-        seen = torch.tensor(new_positions(lanes, counts), device=self._device)
+        written, positions, ids = torch.tensor([row[:3] for row in flat], device=self.device).unbind(1)
+        seen = torch.tensor(new_positions(lanes, counts), device=self.device)
         slots = [lane.slot for lane in lanes]
-        rows = slot_rows(slots, torch.tensor(slots, device=self._device))
+        rows = slot_rows(slots, torch.tensor(slots, device=self.device))
         length = max(len(lane.tokens) + count for lane, count in zip(lanes, counts, strict=True))
-        self._adapters.select([row[3] for row in flat], 1)
-        self._pool.cache.place(written, positions[:, None], rows, length)
+        self.adapters.select([row[3] for row in flat], 1)
+        self.pool.cache.place(written, positions[:, None], rows, length)
         ends = accumulate(counts)
         wanted = [at for end, kept in zip(ends, keep, strict=True) for at in range(end - kept, end)]
-        columns = torch.tensor([wanted], device=self._device) if len(wanted) < len(flat) else None
-        with self._exits.capture(columns) as early:
+        columns = torch.tensor([wanted], device=self.device) if len(wanted) < len(flat) else None
+        with self.exits.capture(columns) as early:
             logits = logits_at(
-                self._model,
+                self.model,
                 columns,
                 input_ids=ids[None],
-                attention_mask=self._layout.build(seen, length, self._model.dtype),
+                attention_mask=self._layout.build(seen, length, self.model.dtype),
                 position_ids=positions[None],
-                past_key_values=self._pool.cache,
+                past_key_values=self.pool.cache,
                 use_cache=True,
-                ragged=Ragged.of(counts, self._device),
+                ragged=Ragged.of(counts, self.device),
             )
         self.stats.add(len(flat), len(flat))
-        found = Outputs(logits[..., : self._vocabulary].to(self._device), early)[0]
+        found = Outputs(logits[..., : self._vocabulary].to(self.device), early)[0]
         return [found[end - kept : end] for end, kept in zip(accumulate(keep), keep, strict=True)]
 
     def _compiled_step(
@@ -122,10 +122,10 @@ class SlotForward:
         """The logits `[lanes, 1, vocabulary]`. Padding is the last lane over the slots that follow, so that
         all are read without a copy; it writes to a last place in each that no lane uses."""
         count, padding = len(slots), compiled.lanes(len(slots)) - len(slots)
-        length = compiled.length(length, self._context)
+        length = compiled.length(length, self.context)
         behind = slots[-1] + 1
-        self._pool.fit(length, behind + padding)
-        unused = self._pool.cache.capacity - 1
+        self.pool.fit(length, behind + padding)
+        unused = self.pool.cache.capacity - 1
         inputs = self._inputs(
             [*slots, *range(behind, behind + padding)],
             [*adapters, *adapters[-1:] * padding],
@@ -147,15 +147,15 @@ class SlotForward:
     ) -> dict[str, Any]:
         """The model's inputs for `tokens` at `positions`, whose keys and values are written to the `cells` of
         `slots`, and which see these up to `length`."""
-        self._adapters.select(adapters, tokens.shape[1])
-        at = torch.tensor(positions, device=self._device)
-        where = torch.tensor(slots, device=self._device)
-        written = torch.tensor(cells, device=self._device)
-        self._pool.cache.place(where, written, slot_rows(slots, where), length)
+        self.adapters.select(adapters, tokens.shape[1])
+        at = torch.tensor(positions, device=self.device)
+        where = torch.tensor(slots, device=self.device)
+        written = torch.tensor(cells, device=self.device)
+        self.pool.cache.place(where, written, slot_rows(slots, where), length)
         return {
-            "input_ids": tokens.to(self._device),
-            "attention_mask": self._layout.build(at, length, self._model.dtype),
+            "input_ids": tokens.to(self.device),
+            "attention_mask": self._layout.build(at, length, self.model.dtype),
             "position_ids": at,
-            "past_key_values": self._pool.cache,
+            "past_key_values": self.pool.cache,
             "use_cache": True,
         }

@@ -4,17 +4,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from arith.errors import PromptError
-from arith.operands.loading import context_window
-from arith.runtime.backbones.compiled import CompiledSteps
-from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens, new_positions
-from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.masks import MaskLayout
 from arith.runtime.backbones.opening import SlotOpening
-from arith.runtime.backbones.pool import LanePool
 from arith.runtime.backbones.slot_forward import SlotForward
 
 
@@ -26,29 +19,19 @@ class SlotBackbone:
 
     slower: str | None = None
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        vocabulary: int,
-        layout: MaskLayout,
-        adapters: LaneAdapters,
-        exits: EarlyExits,
-        compiled: CompiledSteps | None = None,
-        ragged: bool = False,
-    ):
+    def __init__(self, forward: SlotForward, ragged: bool = False):
         """`ragged`: whether the model's code takes tokens of all lanes one behind another."""
-        self.name = str(model.name_or_path or model.config.model_type)
-        self.context = context_window(model.config)
-        self.device = model.device
-        self.model = model
-        self.adapters = adapters
-        self._exits = exits
-        self._compiled = compiled
+        self.model = forward.model
+        self.name = str(self.model.name_or_path or self.model.config.model_type)
+        self.context = forward.context
+        self.device = forward.device
+        self.adapters = forward.adapters
+        self.stats = forward.stats
+        self._forward = forward
+        self._exits = forward.exits
+        self._compiled = forward.compiled
+        self._pool = forward.pool
         self._ragged = ragged
-        # Compiled steps need a place in every slot that no lane uses.
-        self._pool = LanePool(self.context, spare=0 if compiled is None else 1)
-        self._forward = SlotForward(model, vocabulary, layout, adapters, exits, compiled, self._pool)
-        self.stats = self._forward.stats
 
     @property
     def compiles(self) -> bool:
