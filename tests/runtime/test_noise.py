@@ -58,6 +58,22 @@ def test_tokens_of_a_row_are_independent(lag: int) -> None:
     assert abs(correlation(sample[:, lag:], sample[:, :-lag])) < 4
 
 
+def test_the_first_arrival_of_a_block_is_of_any_token_and_says_nothing_about_the_others() -> None:
+    """Of independent Exp(1) numbers the smallest is Exp(64), its place uniform, and the rest behind it Exp(1)
+    again."""
+    noise = exponential_noise(keys(512), [3] * 512, 4096, CPU).double().view(-1, 64)
+    first, places = noise.min(dim=-1)
+    counts = torch.bincount(places, minlength=64).double()
+    expected = len(places) / 64
+    # 63 degrees of freedom: 103.4 is exceeded once in a thousand seeds.
+    assert float(((counts - expected) ** 2 / expected).sum()) < 103.4
+    behind = (noise - first.unsqueeze(-1))[torch.arange(64) != places.unsqueeze(-1)].view(-1, 63)
+    for sample in (-torch.expm1(-64 * first), -torch.expm1(-behind[:, 0]), -torch.expm1(-behind[:, 62])):
+        positions = (torch.arange(len(sample), dtype=torch.float64) + 0.5) / len(sample)
+        assert float((sample.sort().values - positions).abs().max()) * math.sqrt(len(sample)) < 1.95
+    assert abs(correlation(first, behind.mean(dim=-1))) < 4
+
+
 def test_steps_of_a_row_are_independent() -> None:
     first = uniform(256, 4096)
     for step in (1, 2, 3, 1000):
@@ -141,18 +157,29 @@ def test_the_numbers_do_not_change_from_one_version_to_the_next() -> None:
     """A resumed run has to repeat itself; here the hash is worked out in Python's integers."""
     key, step = row_key(0, '"x"', 0, 0), 2
     assert key == 4446918668323604642
+    noise = exponential_noise([key], [step], 1000, CPU)[0]
+    for token in range(1000):
+        block, place = divmod(token, 64)
+        expected = exponential(hashed(key ^ 0xA0761D6478BD642F, step, block)) / 64
+        if place != hashed(key ^ 0xE7037ED1A0B428DB, step, block) >> 25:
+            expected += exponential(hashed(key, step, token))
+        assert float(noise[token]) == pytest.approx(expected, rel=1e-4, abs=0)
+
+
+def hashed(key: int, step: int, number: int) -> int:
+    """31 bits."""
     word = (key + (step + 1) * 0x9E3779B97F4A7C15) % 2**64
     word = ((word ^ (word >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
     word = ((word ^ (word >> 27)) * 0x94D049BB133111EB) % 2**64
     word ^= word >> 31
-    noise = exponential_noise([key], [step], 1000, CPU)[0]
-    for token in range(1000):
-        code = ((token ^ (token >> 16)) * 0x7FEB352D) % 2**32
-        code = ((code ^ (code >> 15)) * 0x846CA68B) % 2**32
-        code ^= code >> 16
-        bits = ((code ^ (word % 2**32)) * 0x7FEB352D) % 2**32
-        bits = ((bits ^ (bits >> 15) ^ (word >> 32)) * 0x846CA68B) % 2**32
-        bits ^= bits >> 16
-        if bits >> 31:
-            bits ^= 0xFFFF0000
-        assert float(noise[token]) == pytest.approx(-math.log1p(-(bits + 0.5) / 2**31), rel=1e-4, abs=0)
+    code = ((number ^ (number >> 16)) * 0x7FEB352D) % 2**32
+    code = ((code ^ (code >> 15)) * 0x846CA68B) % 2**32
+    code ^= code >> 16
+    bits = ((code ^ (word % 2**32)) * 0x7FEB352D) % 2**32
+    bits = ((bits ^ (bits >> 15) ^ (word >> 32)) * 0x846CA68B) % 2**32
+    bits ^= bits >> 16
+    return bits ^ 0xFFFF0000 if bits >> 31 else bits
+
+
+def exponential(bits: int) -> float:
+    return -math.log1p(-(bits + 0.5) / 2**31)

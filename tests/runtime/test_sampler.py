@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from arith.runtime.sampling import sampler
 from arith.runtime.sampling.noise import exponential_noise, row_key, row_words, token_codes
-from arith.runtime.sampling.sampler import first_arrival, race, race_on
+from arith.runtime.sampling.sampler import first_arrival, pruned_race, race, race_on
 
 # The 0.999 quantile of the chi-square distribution, by degrees of freedom.
 LIMIT = {4: 18.47, 7: 24.32, 9: 27.88}
@@ -82,15 +83,56 @@ def test_neither_scores_nor_noise_are_written_to() -> None:
     assert torch.equal(noise, before[1])
 
 
+def both_races(scores: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The winners of the pruned race and of the whole one."""
+    rows, vocabulary = scores.shape
+    keys = [row_key(seed, '"p"', 0, row) for row in range(rows)]
+    given = token_codes(vocabulary, "cpu"), row_words(keys, list(range(rows)), "cpu")
+    return pruned_race(scores, *given), race(scores, *given)
+
+
+@pytest.mark.parametrize("vocabulary", [49152, 49153, 64 * 49, 4099])
+@pytest.mark.parametrize("temperature", [0.05, 0.7, 1.0, 2.0, 50.0])
+def test_the_pruned_race_is_won_by_the_same_tokens(
+    vocabulary: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "FEW", 0)
+    generator = torch.Generator().manual_seed(vocabulary)
+    for sharpness in (1.0, 4.0):
+        scores = torch.randn(24, vocabulary, generator=generator) * sharpness / temperature
+        pruned, whole = both_races(scores)
+        assert torch.equal(pruned, whole)
+
+
+def test_the_pruned_race_knows_rows_with_few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token, the last one, one in each block, and none at all, whose row is lost without an error."""
+    monkeypatch.setattr(sampler, "FEW", 0)
+    scores = torch.full((4, 6401), float("-inf"))
+    scores[0, 77], scores[1, 6400], scores[2, 63::64] = -300.0, 0.0, -2.0
+    pruned, whole = both_races(scores)
+    assert torch.equal(pruned, whole)
+    assert pruned[:2].tolist() == [77, 6400]
+    assert int(pruned[2]) % 64 == 63
+
+
+def test_samples_of_the_pruned_race_follow_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "FEW", 0)
+    scores = torch.full((20_000, 6400), float("-inf"))
+    few = torch.linspace(-2, 1, 10)
+    scores[:, 5::640] = few
+    tokens, _ = both_races(scores)
+    assert chi_square((tokens - 5) // 640, few.softmax(-1)) < LIMIT[9]
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 def test_the_compiled_race_is_won_by_the_same_tokens() -> None:
     """With the real compiler, for numbers of rows that it hasn't met, over a vocabulary of odd size."""
     compiled = race_on(torch.device("cpu"), "on")
-    assert race_on(torch.device("cpu"), "auto") is race
+    assert race_on(torch.device("cpu"), "auto") is pruned_race
     codes = token_codes(4099, torch.device("cpu"))
     generator = torch.Generator().manual_seed(3)
     with torch.inference_mode():
         for rows in (2, 1, 5, 33):
             scores = torch.randn(rows, 4099, generator=generator).log_softmax(-1)
             words = row_words([row_key(0, '"p"', 0, row) for row in range(rows)], [7] * rows, "cpu")
-            assert torch.equal(compiled(scores, codes, *words), race(scores, codes, *words))
+            assert torch.equal(compiled(scores, codes, words), race(scores, codes, words))

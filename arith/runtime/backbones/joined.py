@@ -8,7 +8,6 @@ are further outputs of it. Which layers belong together is seen in a forward of 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -37,12 +36,11 @@ class Joint(nn.Module):
         self.product = PackedLinear(_stacked(linears, downs))
         self.widths = [linear.out_features for linear in linears]
         self.ranks = sum(map(len, downs))
-        self.sizes = [*self.widths, self.ranks]
-        # The layers with adapters, and where their low-rank states are.
-        self.adapted: list[tuple[int, slice]] = []
-        for (number, layer), end in zip(adapted, accumulate(map(len, downs)), strict=True):
+        self.sizes = [*self.widths, *map(len, downs)]
+        # The layers with adapters, and where among the parts their low-rank states are.
+        self.adapted = [(number, len(linears) + place) for place, (number, _) in enumerate(adapted)]
+        for number, layer in adapted:
             self.register_buffer(f"up_{number}", layer.up)
-            self.adapted.append((number, slice(end - len(layer.down), end)))
         layout = tuple(owner for _, layer in adapted for owner in layer.layout)
         self.mask = lanes.number(layout, downs[0]) if downs else None
         self._states: Tensor | None = None
@@ -58,13 +56,15 @@ class Joint(nn.Module):
         return part
 
     def _run(self, states: Tensor) -> Sequence[Tensor]:
-        parts: Sequence[Tensor] = self.product(states).split_with_sizes(self.sizes, dim=-1)
+        product = self.product(states)
         mask = None if self.mask is None else self.lanes.masks[self.mask]
         if mask is not None:
-            low = (self.lanes.by_lane(parts[-1], mask.shape[0], self.place) * mask).view(-1, self.ranks)
-            for number, ranks in self.adapted:
+            self.lanes.by_lane(product[..., -self.ranks :], mask.shape[0], self.place).mul_(mask)
+            flat = product.view(-1, product.shape[-1]).split_with_sizes(self.sizes, dim=-1)
+            for number, low in self.adapted:
                 up: Tensor = getattr(self, f"up_{number}")
-                parts[number].view(-1, self.widths[number]).addmm_(low[:, ranks], up)
+                flat[number].addmm_(flat[low], up)
+        parts: Sequence[Tensor] = product.split_with_sizes(self.sizes, dim=-1)
         return parts
 
 

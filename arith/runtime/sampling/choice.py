@@ -54,6 +54,6 @@ class TokenChoice:
             return Chosen(scores.argmax(dim=-1), scores, lost)
         # A row that went back draws with other numbers: its old ones led to what is forbidden.
         steps = [len(moment.tokens) + (moment.row.rewinds << 32) for moment in moments]
-        first, second = row_words([moment.row.key for moment in moments], steps, scores.device)
+        words = row_words([moment.row.key for moment in moments], steps, scores.device)
         codes = token_codes(scores.shape[-1], scores.device)
-        return Chosen(self._race(scores, codes, first, second), scores, lost)
+        return Chosen(self._race(scores, codes, words), scores, lost)

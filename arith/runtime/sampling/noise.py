@@ -11,6 +11,11 @@ from torch import Tensor
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 # The largest float32 below 1, over 2^31: 31 random bits then give a number strictly between 0 and 1.
 UNIT = (1 - 2**-24) / 2**31
+# The streams of a row: numbers of tokens, of blocks, and of which token of a block comes first.
+STREAMS = (0, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB)
+BLOCK_BITS = 6
+BLOCK = 1 << BLOCK_BITS
+"""How many tokens a block has."""
 
 
 def row_key(seed: int, prompt: str, occurrence: int, sample: int) -> int:
@@ -31,23 +36,54 @@ def exponential_noise(
     The number of a row at a token depends on the row's key, its step and the token's id only, so the rows of
     the batch, their order and the size of the vocabulary change nothing.
     """
-    return noise_of(token_codes(vocabulary, device), *row_words(keys, steps, device))
+    return noise_of(token_codes(vocabulary, device), row_words(keys, steps, device))[:, :vocabulary]
 
 
-def row_words(keys: Sequence[int], steps: Sequence[int], device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """What a row at a step brings to its random numbers: the halves of a 64-bit word, int32 `[rows, 1]`
-    each."""
-    words = [_mix64(key + (step + 1) * GOLDEN_GAMMA) for key, step in zip(keys, steps, strict=True)]
-    halves = [(_signed(word & 0xFFFFFFFF), _signed(word >> 32)) for word in words]
-    first, second = torch.tensor(halves, dtype=torch.int32, device=device).reshape(-1, 2, 1).unbind(1)
-    return first, second
+def row_words(keys: Sequence[int], steps: Sequence[int], device: torch.device | str) -> Tensor:
+    """What rows at a step bring to their random numbers: the halves of a 64-bit word for each of the streams
+    of `STREAMS`, int32 `[streams, 2, rows, 1]`."""
+    words = [
+        [_mix64((key ^ stream) + (step + 1) * GOLDEN_GAMMA) for key, step in zip(keys, steps, strict=True)]
+        for stream in STREAMS
+    ]
+    halves = [[[_signed(word >> shift & 0xFFFFFFFF) for word in one] for shift in (0, 32)] for one in words]
+    return torch.tensor(halves, dtype=torch.int32, device=device).unsqueeze(-1)
 
 
-def noise_of(codes: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """The numbers `[rows, vocabulary]` from the tokens' codes `[1, vocabulary]` and the halves of the rows'
-    words."""
-    # A 32-bit integer hash (lowbias32). Its opening shift is part of the token codes, and the second half of
-    # the row's key enters between its rounds, so two rows share their numbers only if all 64 bits agree.
+def noise_of(codes: Tensor, words: Tensor) -> Tensor:
+    """The numbers `[rows, tokens]` from the tokens' codes `[1, tokens]`, whole blocks of them, and the rows'
+    words.
+
+    The first arrival of a block's 64 tokens is an Exp(1) number over 64, its token any of them, and how long
+    after it each other token comes is Exp(1) again: an exponential clock has no memory. So all numbers are
+    independent, and one of them tells that a block comes too late (see `pruned_race`).
+    """
+    blocks = codes.view(1, -1, BLOCK)
+    return noise_in_blocks(blocks, words, *block_noise(codes, words)).flatten(1)
+
+
+def block_noise(codes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """The first arrival in each block of tokens, float32 `[rows, blocks]`, and the place in the block,
+    int64, of the token that comes then. `codes` are those of all tokens."""
+    blocks = codes[:, : codes.shape[-1] // BLOCK]
+    arrivals = _exponential(_hash(blocks, words[1])).div_(BLOCK)
+    return arrivals, torch.bitwise_right_shift(_hash(blocks, words[2]), 31 - BLOCK_BITS).to(torch.int64)
+
+
+def noise_in_blocks(codes: Tensor, words: Tensor, arrivals: Tensor, leaders: Tensor) -> Tensor:
+    """The numbers `[rows, blocks, 64]` of blocks with these tokens' codes `[rows or 1, blocks, 64]`, and with
+    these first arrivals and their places `[rows, blocks]`."""
+    noise = _exponential(_hash(codes, words[0].unsqueeze(-1)))
+    noise.scatter_(-1, leaders.unsqueeze(-1), 0.0)
+    noise += arrivals.unsqueeze(-1)
+    return noise
+
+
+def _hash(codes: Tensor, halves: Tensor) -> Tensor:
+    """31 random bits for each code under the halves of a word: a 32-bit integer hash (lowbias32)."""
+    first, second = halves.unbind()
+    # Its opening shift is part of the codes, and the second half of the word enters between its rounds, so
+    # two words share their numbers only if all 64 bits agree.
     bits = codes ^ first
     bits *= 0x7FEB352D
     shifted = bits >> 15
@@ -57,6 +93,11 @@ def noise_of(codes: Tensor, first: Tensor, second: Tensor) -> Tensor:
     bits *= _signed(0x846CA68B)
     # Here the copies of the sign that come in are welcome: they clear the sign bit and leave 31 uniform bits.
     bits ^= torch.bitwise_right_shift(bits, 16, out=shifted)
+    return bits
+
+
+def _exponential(bits: Tensor) -> Tensor:
+    """Exp(1) numbers from uniform bits."""
     # The smallest numbers decide the race, so they come from the end of the interval where floats are dense.
     uniform = bits.to(torch.float32).add_(0.5).mul_(-UNIT)
     return uniform.log1p_().neg_()
@@ -64,8 +105,9 @@ def noise_of(codes: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 @functools.lru_cache(maxsize=8)
 def token_codes(vocabulary: int, device: torch.device | str) -> Tensor:
-    """One well mixed 32-bit code for each token id, `[1, vocabulary]`, int32; no two are equal."""
-    codes = torch.arange(vocabulary, dtype=torch.int64)
+    """One well mixed 32-bit code for each token id, int32 `[1, tokens]`, filled up to whole blocks; no two
+    are equal."""
+    codes = torch.arange(-(-vocabulary // BLOCK) * BLOCK, dtype=torch.int64)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
         codes = ((codes ^ (codes >> shift)) * factor) & 0xFFFFFFFF
     codes ^= codes >> 16
