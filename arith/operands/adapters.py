@@ -15,6 +15,7 @@ from arith.operands.quiet import quiet
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
+    from torch import nn
     from transformers import PreTrainedModel
 
 # Settings of a LoRA adapter that take it beyond the plain sum `W x + s·B(A x)`, and how to say so.
@@ -160,3 +161,12 @@ def _reason(error: Exception, config: "PeftConfig") -> str:
         named = targets if isinstance(targets, str) else ", ".join(sorted(targets))
         return f"it adapts modules that the model doesn't have ({named})"
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+
+
+def untuned_modules(model: "nn.Module") -> "dict[str, nn.Module]":
+    """All modules of a model by their places, but for peft's layers and what is inside them."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    tuned: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer)]
+    inside = {id(part) for layer in tuned for part in layer.modules()}
+    return {place: one for place, one in model.named_modules() if id(one) not in inside}

@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from arith.operands.adapters import untuned_modules
+
 # The kernels are told a number of rows when they lay weights out; what is best for 16 is good for all.
 _ROWS = 16
 # Looked up once: it is called hundreds of times a step.
@@ -77,11 +79,7 @@ def pack_linears(model: nn.Module) -> None:
     are. A matrix that is tied to one elsewhere, as an output layer is to the embeddings, becomes a second
     one.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    tuned: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer)]
-    left = {id(part) for layer in tuned for part in layer.modules()}
-    places = [place for place, one in model.named_modules() if packable(one) and id(one) not in left]
+    places = [place for place, one in untuned_modules(model).items() if packable(one)]
     # By their places alone, so that each layer's memory is free before the next is packed.
     for place in places:
         parent, _, name = place.rpartition(".")

@@ -19,8 +19,10 @@ from arith.runtime.backbones.joined import join_linears
 from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
+from arith.runtime.backbones.norms import use_torch_norms
 from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.rotary import use_quick_rotary
 from arith.runtime.backbones.slot_forward import SlotForward
 from arith.runtime.backbones.slots import SlotBackbone
 from arith.runtime.options import Compile
@@ -150,7 +152,9 @@ def make_backbone(
     lanes = _with_adapters(model, adapters)
     if not compiles(compile, model.device):
         join_linears(model, lanes)
+        use_quick_rotary(model)
     pack_linears(model)
+    use_torch_norms(model)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)
     if isinstance(layout, str):

@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from arith.errors import OperandError
-from arith.runtime.backbones.head import MISFITS, agree, misfit
+from arith.runtime.backbones.head import MISFITS, misfit
+from arith.runtime.backbones.rounding import agree
 from arith.runtime.options import Compile
 
 # Compiling takes as long as some thousand steps; `auto` begins with it when a shape has shown that it stays.

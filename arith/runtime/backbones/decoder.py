@@ -12,8 +12,9 @@ from transformers.utils.generic import ModelOutput
 
 from arith.errors import OperandError
 from arith.operands.loading import depth
-from arith.runtime.backbones.head import MISFITS, agree, without_cache
+from arith.runtime.backbones.head import MISFITS, without_cache
 from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.backbones.rounding import agree
 
 
 @dataclass(frozen=True)

@@ -59,14 +59,6 @@ def without_cache(model: PreTrainedModel) -> dict[str, Any]:
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
-def agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits that were computed in two ways differ by no more than rounding."""
-    exact = expected.dtype in (torch.float32, torch.float64)
-    difference = (found - expected).float().square().mean().sqrt()
-    spread = expected.float().std()
-    return bool(difference <= (1e-3 if exact else 0.1) * spread + 1e-6)
-
-
 def _run(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     logits: Tensor = model(**inputs).logits
     return logits

@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 
-from arith.runtime.backbones.head import MISFITS, agree, misfit
+from arith.runtime.backbones.head import MISFITS, misfit
 from arith.runtime.backbones.lane import LaneRequest
 from arith.runtime.backbones.recompute import RecomputeBackbone
+from arith.runtime.backbones.rounding import agree
 from arith.runtime.backbones.slots import SlotBackbone
 
 # Much longer and much shorter: whoever ignores a mask sees many keys that aren't the lane's own.

@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 
 from arith.runtime.backbones.bucket import CHUNK, buckets
 from arith.runtime.backbones.cache import SlotCache, slot_rows
-from arith.runtime.backbones.head import MISFITS, agree, misfit
+from arith.runtime.backbones.head import MISFITS, misfit
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.prefix import Prefill, PrefixIndex, common_length, cover, split_wave
+from arith.runtime.backbones.rounding import agree
 from arith.runtime.guides.sequence_model import TOKENS_PER_FORWARD, SequenceModel
 from arith.runtime.guides.stats import GuideStats
 

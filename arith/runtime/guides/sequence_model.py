@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from arith.operands.packed import pack_linears
-from arith.runtime.backbones.head import agree
+from arith.runtime.backbones.rounding import agree
 from arith.runtime.guides.encoder import IDS, Encoding, TextEncoder
 from arith.runtime.guides.stats import GuideStats
 

@@ -1,0 +1,108 @@
+"""RMS norms by torch's layer: where it gives the same, and nowhere else."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from arith.operands.llm import LLM
+from arith.operands.loading import load_model
+from arith.runtime.backbones.norms import use_torch_norms
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+def drawn(norm: Any, dtype: torch.dtype = torch.float32) -> Any:
+    torch.manual_seed(0)
+    nn.init.normal_(norm.weight, mean=0.7)
+    return norm.to(dtype)
+
+
+def replaced(norm: nn.Module) -> nn.Module:
+    """What stands in its place afterwards."""
+    model = nn.ModuleDict({"inner": nn.ModuleDict({"norm": norm})})
+    use_torch_norms(model)
+    inner: Any = model["inner"]
+    found: nn.Module = inner["norm"]
+    return found
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_norm_of_llama_becomes_torchs_with_the_same_weight(dtype: torch.dtype) -> None:
+    norm = drawn(LlamaRMSNorm(48), dtype)
+    found = replaced(norm)
+    assert isinstance(found, nn.RMSNorm)
+    assert found.weight.data_ptr() == norm.weight.data_ptr()
+    states = torch.randn(5, 3, 48).to(dtype)
+    whole = LlamaRMSNorm(48)
+    whole.weight.data = norm.weight.data.float()
+    unit = torch.finfo(dtype).eps
+    with torch.inference_mode():
+        torch.testing.assert_close(found(states).float(), whole(states.float()), rtol=2 * unit, atol=2 * unit)
+        assert found(states).dtype == dtype
+
+
+def test_the_epsilon_is_the_norms_own() -> None:
+    norm = drawn(LlamaRMSNorm(16, eps=0.3))
+    states = torch.full((1, 16), 0.1)
+    with torch.inference_mode():
+        torch.testing.assert_close(replaced(norm)(states), norm(states))
+
+
+class CentredRMSNorm(LlamaRMSNorm):
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        result: Tensor = super().forward(hidden_states - hidden_states.mean(-1, keepdim=True))
+        return result
+
+
+class OtherEpsilonRMSNorm(LlamaRMSNorm):
+    """Says one epsilon and uses another."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        used = LlamaRMSNorm(len(self.weight), eps=1e-5)
+        used.weight.data = self.weight.data
+        result: Tensor = used(hidden_states)
+        return result
+
+
+class GatedRMSNorm(LlamaRMSNorm):
+    def forward(self, hidden_states: Tensor, gate: Tensor) -> Tensor:  # type: ignore[override]
+        result: Tensor = super().forward(hidden_states * gate)
+        return result
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        GemmaRMSNorm(48),
+        GatedRMSNorm(48),
+        CentredRMSNorm(48),
+        OtherEpsilonRMSNorm(48),
+        nn.LayerNorm(48),
+        nn.RMSNorm(48),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_norms_that_give_something_else_stay(norm: nn.Module) -> None:
+    drawn(norm)
+    assert replaced(norm) is norm
+
+
+def test_norms_with_hooks_that_move_their_weights_stay() -> None:
+    norm: Any = LlamaRMSNorm(8)
+    norm._hf_hook = object()
+    assert replaced(norm) is norm
+
+
+def test_the_logits_of_a_llama_stay(tiny_llama: str) -> None:
+    model = load_model(LLM(tiny_llama, dtype="float32").weights, torch.device("cpu"))
+    ids = torch.arange(3, 20)[None]
+    with torch.inference_mode():
+        expected = model(input_ids=ids).logits
+        use_torch_norms(model)
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
+    kinds = [type(one) for one in model.modules() if type(one).__name__.endswith("RMSNorm")]
+    assert kinds == [nn.RMSNorm] * (2 * model.config.num_hidden_layers + 1)
