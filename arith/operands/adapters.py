@@ -164,7 +164,7 @@ def _reason(error: Exception, config: "PeftConfig") -> str:
 
 
 def untuned_modules(model: "nn.Module") -> "dict[str, nn.Module]":
-    """All modules of a model by their places, but for peft's layers and what is inside them."""
+    """All modules of a model by their places, but for peft's tuner layers and what is inside them."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     tuned: list[Any] = [one for one in model.modules() if isinstance(one, BaseTunerLayer)]

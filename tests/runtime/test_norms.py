@@ -10,6 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
+from arith.operands.packed import PackedLinear
 from arith.runtime.backbones.norms import use_torch_norms
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -48,8 +49,10 @@ def test_a_norm_of_llama_becomes_torchs_with_the_same_weight(dtype: torch.dtype)
 def test_the_epsilon_is_the_norms_own() -> None:
     norm = drawn(LlamaRMSNorm(16, eps=0.3))
     states = torch.full((1, 16), 0.1)
+    found = replaced(norm)
+    assert isinstance(found, nn.RMSNorm)
     with torch.inference_mode():
-        torch.testing.assert_close(replaced(norm)(states), norm(states))
+        torch.testing.assert_close(found(states), norm(states))
 
 
 class CentredRMSNorm(LlamaRMSNorm):
@@ -74,21 +77,31 @@ class GatedRMSNorm(LlamaRMSNorm):
         return result
 
 
-@pytest.mark.parametrize(
-    "norm",
-    [
-        GemmaRMSNorm(48),
-        GatedRMSNorm(48),
-        CentredRMSNorm(48),
-        OtherEpsilonRMSNorm(48),
-        nn.LayerNorm(48),
-        nn.RMSNorm(48),
-    ],
-    ids=lambda norm: type(norm).__name__,
-)
-def test_norms_that_give_something_else_stay(norm: nn.Module) -> None:
-    drawn(norm)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0.01, 1.0])
+@pytest.mark.parametrize("kind", [GemmaRMSNorm, GatedRMSNorm, CentredRMSNorm, OtherEpsilonRMSNorm])
+def test_norms_that_give_something_else_stay(kind: Any, size: float, dtype: torch.dtype) -> None:
+    """Whatever the size of their weights."""
+    norm = kind(1024)
+    norm.weight.data = (size * torch.randn(1024, generator=torch.Generator().manual_seed(2))).to(dtype)
     assert replaced(norm) is norm
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(48), nn.RMSNorm(48)])
+def test_torchs_own_norms_stay(norm: nn.Module) -> None:
+    assert replaced(norm) is norm
+
+
+def test_weights_of_packed_layers_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be copied, a whole output layer among them."""
+
+    def fail(_layer: PackedLinear) -> Tensor:
+        raise AssertionError("looked at")
+
+    layer = PackedLinear.__new__(PackedLinear)
+    nn.Module.__init__(layer)
+    monkeypatch.setattr(PackedLinear, "weight", property(fail))
+    assert replaced(layer) is layer
 
 
 def test_norms_with_hooks_that_move_their_weights_stay() -> None:

@@ -115,13 +115,32 @@ def test_the_pruned_race_knows_rows_with_few_tokens(monkeypatch: pytest.MonkeyPa
     assert int(pruned[2]) % 64 == 63
 
 
+def test_peaked_scores_are_decided_by_few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = torch.randn(16, 49152, generator=torch.Generator().manual_seed(0)) * 3
+    scores[:, 70::5000] += 20
+    _, whole = both_races(scores)
+
+    def fail(*_arguments: Tensor) -> Tensor:
+        raise AssertionError("rows are raced as a whole")
+
+    monkeypatch.setattr(sampler, "race", fail)
+    keys = [row_key(0, '"p"', 0, row) for row in range(16)]
+    words = row_words(keys, list(range(16)), "cpu")
+    assert torch.equal(pruned_race(scores, token_codes(49152, "cpu"), words), whole)
+
+
 def test_samples_of_the_pruned_race_follow_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the blocks, and over the tokens of each."""
     monkeypatch.setattr(sampler, "FEW", 0)
-    scores = torch.full((20_000, 6400), float("-inf"))
-    few = torch.linspace(-2, 1, 10)
-    scores[:, 5::640] = few
-    tokens, _ = both_races(scores)
-    assert chi_square((tokens - 5) // 640, few.softmax(-1)) < LIMIT[9]
+    vocabulary = 64 * 52
+    scores = torch.randn(vocabulary, generator=torch.Generator().manual_seed(5))
+    words = row_words([row_key(3, '"p"', 0, row) for row in range(5_000)], [1] * 5_000, "cpu")
+    codes = token_codes(vocabulary, "cpu")
+    tokens = pruned_race(scores.expand(5_000, -1), codes, words)
+    probabilities = scores.softmax(-1)
+    # By blocks and by places: 51 and 63 degrees of freedom, 87.9 and 103.4 once in a thousand seeds.
+    assert chi_square(tokens // 64, probabilities.view(-1, 64).sum(1)) < 87.9
+    assert chi_square(tokens % 64, probabilities.view(-1, 64).sum(0)) < 103.4
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")

@@ -11,7 +11,8 @@ from arith.runtime.backbones.head import MISFITS, misfit
 from arith.runtime.backbones.rounding import same
 
 _EPSILONS = ("variance_epsilon", "eps", "epsilon")
-_SCALES = (1.0, 1e-3)  # of the states of a trial; to small ones the epsilon matters
+_SCALES = (1.0, 1e-3)  # of the states of a trial: to small ones the epsilon matters
+_MEAN = 0.5  # of these states before that: a norm that takes it away is another one
 
 
 def use_torch_norms(model: nn.Module) -> None:
@@ -26,16 +27,17 @@ def use_torch_norms(model: nn.Module) -> None:
 
 def _as_torch_norm(norm: nn.Module) -> nn.RMSNorm | None:
     """torch's layer with the norm's own weight, None where it is no such norm."""
-    weight = getattr(norm, "weight", None)
-    epsilon = next((value for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), None)
+    # By its name first: the weights of packed layers are copied when they are looked at.
     if not type(norm).__name__.endswith("RMSNorm") or type(norm) is nn.RMSNorm or hasattr(norm, "_hf_hook"):
         return None
+    weight = getattr(norm, "weight", None)
+    epsilon = next((value for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(epsilon, float):
         return None
     fused = nn.RMSNorm(len(weight), eps=epsilon, device="meta")
     fused.weight = nn.Parameter(weight.detach(), requires_grad=False)
     drawn = torch.randn(len(_SCALES), 1, len(weight), generator=torch.Generator().manual_seed(0))
-    states = (drawn * torch.tensor(_SCALES)[:, None, None]).to(weight)
+    states = ((drawn + _MEAN) * torch.tensor(_SCALES)[:, None, None]).to(weight)
     try:
         with torch.inference_mode():
             expected, found = norm(states), fused(states)

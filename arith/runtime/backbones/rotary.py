@@ -2,8 +2,8 @@
 eight for each."""
 
 import inspect
-from types import FunctionType, MethodType
-from typing import Any
+from collections.abc import Callable
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,18 @@ from arith.runtime.backbones.rounding import same
 _NAME = "apply_rotary_pos_emb"
 _PARAMETERS = ["q", "k", "cos", "sin", "unsqueeze_dim"]
 
+Turn = Callable[..., tuple[Tensor, Tensor]]
+
 
 class Rotary:
     """Turns queries and keys by their positions (RoPE, Su et al. 2021), the halves of a head being the two
-    coordinates. All layers of a forward are given the same angles, which are made ready once."""
+    coordinates; where the angles are those of a part of a head, as `theirs` does.
 
-    def __init__(self) -> None:
+    Layers that follow each other are mostly given the same angles, which are made ready once.
+    """
+
+    def __init__(self, theirs: Turn):
+        self._theirs = theirs
         self._given: tuple[Tensor | None, Tensor | None, int] = (None, None, 0)
         self._angles: tuple[Tensor, Tensor]
 
@@ -28,42 +34,69 @@ class Rotary:
     ) -> tuple[Tensor, Tensor]:
         """`q` and `k` `[rows, heads, tokens, size]`, `cos` and `sin` `[rows, tokens, size]`, which come to
         stand with the heads by a dimension at `unsqueeze_dim`."""
+        size = q.shape[-1]
+        if cos.shape[-1] != size:
+            return self._theirs(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
         last_cos, last_sin, dimension = self._given
         if cos is not last_cos or sin is not last_sin or unsqueeze_dim != dimension:
             first, second = sin.chunk(2, dim=-1)
             signed = torch.cat((-first, second), dim=-1)
             self._angles = cos.unsqueeze(unsqueeze_dim), signed.unsqueeze(unsqueeze_dim)
             self._given = cos, sin, unsqueeze_dim
-        half = q.shape[-1] // 2
         wide, signed = self._angles
         return (
-            torch.addcmul(q * wide, q.roll(half, dims=-1), signed),
-            torch.addcmul(k * wide, k.roll(half, dims=-1), signed),
+            torch.addcmul(q * wide, q.roll(size // 2, dims=-1), signed),
+            torch.addcmul(k * wide, k.roll(size // 2, dims=-1), signed),
         )
 
 
 def use_quick_rotary(model: nn.Module) -> None:
     """Let the modules of a model use `Rotary` where their code calls a function that gives the same.
 
-    Their forward is bound to them once more, with this one name standing for something else: other models of
-    the same class are left as they are.
+    They get a class of their own, in whose forward that name stands for something else: other models are left
+    as they are.
     """
     dtype = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
-    rotary, known = Rotary(), dict[Any, bool]()
+    quick: dict[Turn, Rotary | None] = {}
+    classes: dict[type[nn.Module], type[nn.Module]] = {}
     for module in model.modules():
-        forward = type(module).forward
-        if not isinstance(forward, FunctionType) or "forward" in vars(module):
+        kind = type(module)
+        if "forward" in vars(module):  # one of its own, such as hooks put there that move weights
             continue
-        theirs = forward.__globals__.get(_NAME)
-        if theirs is None or _NAME not in forward.__code__.co_names:
-            continue
-        if theirs not in known:
-            known[theirs] = _gives_the_same(theirs, dtype)
-        if known[theirs]:
-            vars(module)["forward"] = MethodType(_with_name(forward, rotary), module)
+        if kind not in classes:
+            classes[kind] = _with_rotary(kind, quick, dtype)
+        if classes[kind] is not kind:
+            module.__class__ = classes[kind]
 
 
-def _gives_the_same(theirs: Any, dtype: torch.dtype) -> bool:
+def _with_rotary(
+    kind: type[nn.Module], quick: dict[Turn, Rotary | None], dtype: torch.dtype
+) -> type[nn.Module]:
+    """A class like this one that uses `Rotary`, itself where there is nothing to use it for. `quick` holds
+    what is known of the functions that others use."""
+    forward = kind.forward
+    if not isinstance(forward, FunctionType) or _NAME not in forward.__code__.co_names:
+        return kind
+    theirs = forward.__globals__.get(_NAME)
+    if not isinstance(theirs, FunctionType):
+        return kind
+    if theirs not in quick:
+        quick[theirs] = Rotary(theirs) if _gives_the_same(theirs, dtype) else None
+    rotary = quick[theirs]
+    if rotary is None:
+        return kind
+    rebound = FunctionType(
+        forward.__code__,
+        {**forward.__globals__, _NAME: rotary},
+        forward.__name__,
+        forward.__defaults__,
+        forward.__closure__,
+    )
+    rebound.__kwdefaults__ = forward.__kwdefaults__
+    return type(kind.__name__, (kind,), {"forward": rebound, "__module__": kind.__module__})
+
+
+def _gives_the_same(theirs: FunctionType, dtype: torch.dtype) -> bool:
     """Whether a function turns queries and keys as `Rotary` does, for angles of either precision."""
     if list(inspect.signature(theirs).parameters) != _PARAMETERS:
         return False
@@ -73,20 +106,10 @@ def _gives_the_same(theirs: Any, dtype: torch.dtype) -> bool:
     try:
         for precision in (torch.float32, dtype):
             cos, sin = angles.cos().to(precision), angles.sin().to(precision)
-            expected, found = theirs(q, k, cos, sin), Rotary()(q, k, cos, sin)
+            expected, found = theirs(q, k, cos, sin), Rotary(theirs)(q, k, cos, sin)
             if not all(map(same, found, expected)):
                 return False
     except MISFITS as error:
         misfit(error)  # raises it again where memory ran out
         return False
     return True
-
-
-def _with_name(function: FunctionType, rotary: Rotary) -> FunctionType:
-    """The function, to which `apply_rotary_pos_emb` is this one."""
-    names = {**function.__globals__, _NAME: rotary}
-    copy = FunctionType(
-        function.__code__, names, function.__name__, function.__defaults__, function.__closure__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy

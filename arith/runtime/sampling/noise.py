@@ -64,17 +64,21 @@ def noise_of(codes: Tensor, words: Tensor) -> Tensor:
 
 def block_noise(codes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """The first arrival in each block of tokens, float32 `[rows, blocks]`, and the place in the block,
-    int64, of the token that comes then. `codes` are those of all tokens."""
+    int32, of the token that comes then. `codes` are those of all tokens."""
     blocks = codes[:, : codes.shape[-1] // BLOCK]
     arrivals = _exponential(_hash(blocks, words[1])).div_(BLOCK)
-    return arrivals, torch.bitwise_right_shift(_hash(blocks, words[2]), 31 - BLOCK_BITS).to(torch.int64)
+    return arrivals, torch.bitwise_right_shift(_hash(blocks, words[2]), 31 - BLOCK_BITS)
 
 
 def noise_in_blocks(codes: Tensor, words: Tensor, arrivals: Tensor, leaders: Tensor) -> Tensor:
     """The numbers `[rows, blocks, 64]` of blocks with these tokens' codes `[rows or 1, blocks, 64]`, and with
     these first arrivals and their places `[rows, blocks]`."""
     noise = _exponential(_hash(codes, words[0].unsqueeze(-1)))
-    noise.scatter_(-1, leaders.unsqueeze(-1), 0.0)
+    places = leaders.unsqueeze(-1)
+    if torch.compiler.is_compiling():  # without an index, so that all is one kernel
+        noise.masked_fill_(torch.arange(BLOCK, dtype=torch.int32, device=codes.device) == places, 0.0)
+    else:
+        noise.scatter_(-1, places.to(torch.int64), 0.0)
     noise += arrivals.unsqueeze(-1)
     return noise
 

@@ -15,7 +15,7 @@ Race = Callable[[Tensor, Tensor, Tensor], Tensor]
 int64 `[rows]`."""
 
 HEATS = 48  # blocks of tokens that are run for a row: at temperature 1 more can hardly win
-FEW = 2**17  # numbers of noise that are made sooner than it is seen which matter
+FEW = 2**17  # scores, up to which it is quicker to race them all
 
 
 def first_arrival(scores: Tensor, noise: Tensor) -> Tensor:
@@ -43,7 +43,8 @@ def pruned_race(scores: Tensor, codes: Tensor, words: Tensor) -> Tensor:
     count = codes.shape[-1] // BLOCK
     if count <= HEATS or scores.numel() <= FEW:
         return race(scores, codes, words)
-    filled = torch.nn.functional.pad(scores, (0, codes.shape[-1] - scores.shape[-1]), value=-torch.inf)
+    missing = codes.shape[-1] - scores.shape[-1]
+    filled = torch.nn.functional.pad(scores, (0, missing), value=-torch.inf) if missing else scores
     blocks = filled.reshape(-1, count, BLOCK)
     arrivals, leaders = block_noise(codes, words)
     hopes, numbers = (blocks.amax(dim=-1) - torch.log(arrivals)).topk(HEATS + 1, dim=-1)
