@@ -111,14 +111,24 @@ class Spec:
 
     def drafting(self) -> object:
         """What `Engine` takes as `speculate`. Raises `FormulaError` where the draft uses a name that nothing
-        declares."""
-        if self.speculate is None:
-            return None
+        declares, and `OptionError` where nothing says what drafts."""
+        if self.speculate is None or not self.speculate.drafts:
+            return None if self.speculate is None else False
         draft: object = self.speculate.draft
+        if draft is None and not self.speculate.lazy:
+            return self._pace_of_superseded(self.speculate.tokens)
         if draft not in (None, PROMPT_LOOKUP):
             draft = self._bound(str(draft))
         chosen = {"lazy": self.speculate.lazy} if draft is None else {"draft": draft}
         return {**chosen, "tokens": self.speculate.tokens}
+
+    def _pace_of_superseded(self, tokens: int | str) -> object:
+        from arith.language.names import supersedes
+
+        if not supersedes(parse(self.text)):
+            hint = "or use `supersede` in the formula"
+            raise OptionError("speculate: needs either `draft` or `lazy`", hint)
+        return {"tokens": tokens}
 
     def swept(self) -> tuple["Formula", list["Point"]]:
         """What a sweep runs, and at which points: none where there is no `sweep`.
@@ -232,7 +242,8 @@ class Spec:
         if self.sweep is not None:
             content["sweep"] = self.sweep.model_dump(mode="json", exclude_defaults=True)
         if self.speculate is not None:
-            content["speculate"] = self.speculate.model_dump(mode="json", exclude_defaults=True)
+            written = self.speculate.model_dump(mode="json", exclude_unset=True)
+            content["speculate"] = written if self.speculate.drafts else False
         if self.compile != "auto":
             content["compile"] = self.compile
         return write_yaml(content)

@@ -3,9 +3,18 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
-from arith.runtime.options import Compile, Sampling, Speculate
+from arith.runtime.options import NO_DRAFT, Compile, Sampling, Speculate
 from arith.runtime.sweeping.keys import Drawn, Simplex, SweepKeys
 from arith.validation import validated
 from arith.yaml_document import Key, YamlDocument
@@ -104,6 +113,15 @@ def _switch(value: object) -> object:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
+def _draft(value: object, handler: ValidatorFunctionWrapHandler) -> Any:
+    return NO_DRAFT if value is False else handler(value)
+
+
+def _or_false(schema: dict[str, Any]) -> None:
+    """Lets a JSON Schema of choices take `false` too."""
+    schema["anyOf"].append({"const": False})
+
+
 def _with_formula(kind: str) -> dict[str, Any]:
     """The JSON Schema of what has this type of `formula`."""
     return {"type": "object", "required": ["formula"], "properties": {"formula": {"type": kind}}}
@@ -148,7 +166,11 @@ class SpecFile(BaseModel):
     sweep: Annotated[SweepKeys | None, Field(description="points that `arith sweep` runs")] = None
     speculate: Annotated[
         Speculate | None,
-        Field(description="what drafts tokens, by which texts come faster and stay the same"),
+        WrapValidator(_draft),
+        Field(
+            description="what drafts tokens, by which texts come faster and stay the same; false for nothing",
+            json_schema_extra=_or_false,
+        ),
     ] = None
     compile: Annotated[
         Compile,

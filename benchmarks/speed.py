@@ -90,18 +90,22 @@ def main() -> None:
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     figures: list[Figure] = []
     seconds: dict[str, float] = {}
+    skipped: list[str] = []
     with ExitStack() as stack:
         subject = Subject("SmolLM2-135M", DEMO, device, arguments.dtype or "float32", synthetic=False)
         if arguments.shape is not None:
             if device.type == "cpu":
-                print(f"skipped: --shape {arguments.shape} needs an accelerator", file=sys.stderr)
+                said = f"--shape {arguments.shape} needs an accelerator"
+                print(f"skipped: {said}", file=sys.stderr)
+                print(json.dumps({"model": arguments.shape, "skipped": [said], "figures": []}))
                 return
             model = stack.enter_context(synthetic(SHAPES[arguments.shape]))
             subject = Subject(arguments.shape, model, device, arguments.dtype or "bfloat16", synthetic=True)
         print(heading(), flush=True)
         for name in arguments.only:
             if subject.synthetic and name in WITH_MEANING:
-                print(f"{name} needs a model whose texts mean something", file=sys.stderr)
+                skipped.append(f"{name} needs a model whose texts mean something")
+                print(f"skipped: {skipped[-1]}", file=sys.stderr)
                 continue
             started = time.perf_counter()
             for figure in COMPARISONS[name](subject, extent):
@@ -116,6 +120,7 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "seconds": seconds,
+        "skipped": skipped,
     }
     print(json.dumps({**machine, "figures": [figure.as_data() for figure in figures]}))
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from arith import LLM, Engine, Formula
+from arith.runtime.backbones.backbone import Backbone
+from arith.runtime.backbones.lane import LaneRequest
 from tests.conftest import save_lora
 
 CHILD = "You are a small child. Use short, simple words."
@@ -153,15 +155,59 @@ def test_in_bfloat16_distributions_stay_close_to_those_of_float32(
 ) -> None:
     """KL(float32 || bfloat16) in nats at every token of a text, over prompts read together."""
     operands = {"plain": LLM(smollm, dtype="bfloat16"), "child": LLM(smollm, dtype="bfloat16", system=CHILD)}
-    half = Engine(Formula("plain + w*child", **operands))
+    coarse = Engine(Formula("plain + w*child", **operands))
     text = reference.tokenizer("It is a large ball of hot gas.", add_special_tokens=False).input_ids
     continuations = [text[:count] for count in range(len(text))]
     for prompt in PROMPTS[:2]:
         prompts = [prompt] * len(continuations)
-        expected, found = (one.logprobs(prompts, continuations, params={"w": 0.6}) for one in (engine, half))
+        expected, found = (
+            one.logprobs(prompts, continuations, params={"w": 0.6}) for one in (engine, coarse)
+        )
         divergence = (expected.exp() * (expected - found)).sum(-1)
         assert float(divergence.mean()) < 0.01
         assert float(divergence.max()) < 0.05
+
+
+@pytest.fixture(scope="module")
+def half(smollm: str) -> Backbone:
+    """A backbone in bfloat16."""
+    return next(iter(Engine(LLM(smollm, dtype="bfloat16")).runner.models.backbones.values()))
+
+
+@pytest.mark.parametrize("way", ["steps", "packed", "in slices"])
+def test_in_bfloat16_each_way_through_the_cache_stays_close_to_plain_float32(
+    half: Backbone, reference: Reference, way: str
+) -> None:
+    """KL(plain float32 || bfloat16 over the cache) in nats, at every token behind three prompts."""
+    texts = [reference.chat(prompt) for prompt in (PROMPTS[0], PROMPTS[1], PROMPTS[3])]
+    behind = reference.tokenizer("It is a large ball of hot gas.", add_special_tokens=False).input_ids
+    counts = [len(behind), len(behind) - 1, 3]  # of the tokens behind each
+    found: list[Tensor]
+    with torch.inference_mode():
+        if way == "in slices":
+            wholes = [(*text, *behind[:count]) for text, count in zip(texts, counts, strict=True)]
+            requests = [LaneRequest(None, whole, n) for whole, n in zip(wholes, counts, strict=True)]
+            opening = half.begin(requests)
+            while not opening.advance(16):
+                pass
+            found = opening.logits
+        else:
+            lanes, _ = half.open([LaneRequest(None, tuple(text)) for text in texts])
+            if way == "packed":
+                found = half.extend(lanes, [behind[:count] for count in counts])
+            else:
+                found = [torch.empty(0) for _ in lanes]
+                for at in range(max(counts)):
+                    going = [n for n, count in enumerate(counts) if at < count]
+                    logits = half.step([lanes[n] for n in going], [behind[at]] * len(going))
+                    for n, row in zip(going, logits, strict=True):
+                        found[n] = row[None] if at == 0 else torch.cat([found[n], row[None]])
+    half.reset()
+    for text, count, logits in zip(texts, counts, found, strict=True):
+        expected = reference.log_probs([*text, behind[0]], [*behind[1:count], 0])
+        divergence = (expected.exp() * (expected - logits.float().log_softmax(-1))).sum(-1)
+        assert len(divergence) == count
+        assert float(divergence.mean()) < 0.01 and float(divergence.max()) < 0.05
 
 
 def test_a_row_is_the_same_alone_and_among_others(engine: Engine) -> None:

@@ -11,9 +11,10 @@ import typer
 
 from arith.errors import OptionError, SpecError
 from arith.params_file import read_params
-from arith.runtime.options import Compile, Sampling, Speculate, check_compile
+from arith.runtime.options import NO_DRAFT, Compile, Sampling, Speculate, check_compile
 from arith.spec import Spec
 from grammar.errors import FormulaError, nearest
+from grammar.parse import parse
 
 COMPILE = typer.Option(
     "--compile", help="make programs of the models' steps: auto, on or off", metavar="WHEN"
@@ -107,16 +108,18 @@ def with_speculation(spec: Spec, draft: str | None, tokens: str | None) -> Spec:
 
     Raises `OptionError` or `FormulaError`.
     """
+    from arith.language.names import supersedes
+
     if draft is None and tokens is None:
         return spec
     if draft == "false":
-        return replace(spec, speculate=None)
+        return replace(spec, speculate=NO_DRAFT)
     own = spec.speculate
     given: dict[str, object] = {} if own is None else own.model_dump(exclude_unset=True)
     if draft is not None:
         given = {"draft": draft}
     if tokens is not None:
-        if not given:
+        if not given and not supersedes(parse(spec.text)):
             raise OptionError("--draft-tokens is about a draft", "name it with --speculate")
         given["tokens"] = tokens if tokens == "auto" else _whole("--draft-tokens", tokens)
     changed = replace(spec, speculate=Speculate.model_validate(given))

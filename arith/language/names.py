@@ -80,6 +80,11 @@ def calls_in(document: Document) -> list[Call]:
     return [node for body in bodies for node in walk(body) if isinstance(node, Call)]
 
 
+def supersedes(document: Document) -> bool:
+    """Whether a formula itself says what drafts for it."""
+    return any(call.function == "supersede" for call in calls_in(document))
+
+
 def refuse_reserved(name: str, span: Span | None = None) -> None:
     """Raises `FormulaError` where a name is an operator's or one of `RESERVED`."""
     if name in RESERVED:

@@ -14,7 +14,7 @@ from arith.runtime.delivery import pieces_of, results_of
 from arith.runtime.explaining.explain import explain
 from arith.runtime.explaining.explanation import Explanation
 from arith.runtime.generation import Generation
-from arith.runtime.options import Compile, Sampling, check_compile, check_max_rows
+from arith.runtime.options import NO_DRAFT, Compile, Sampling, check_compile, check_max_rows
 from arith.runtime.result import Piece, Result, Score
 from arith.runtime.runner import Runner
 from arith.runtime.sampling.streamer import check_streamer
@@ -62,6 +62,7 @@ class Engine:
         self.stats = self.runner.stats
         self.points: Sequence[Point] = ()
         self._drafting = None if speculate is None else self.runner.drafting  # None follows from the formula
+        self._undrafted = speculate is False
         self._compile: Compile = compile
         self._loaded: Spec | None = None
 
@@ -93,7 +94,8 @@ class Engine:
 
         spec = self._loaded
         if spec is None:
-            speculate = None if self._drafting is None else self._drafting.written
+            written = NO_DRAFT if self._undrafted else None
+            speculate = written if self._drafting is None else self._drafting.written
             draft = None if self._drafting is None else self._drafting.formula
             spec = Spec.of(self.formula, self.sampling, speculate, draft, self._compile)
         replace(spec, sampling=self.sampling).save(folder)

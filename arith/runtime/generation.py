@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from arith.errors import PlanError
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.arrival import Arrival
 from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading, first_positions
+from arith.runtime.plan import no_room_for
 from arith.runtime.rewinding.rewind import Rewinding
 from arith.runtime.row import Row
 from arith.runtime.sampling.choice import Chosen, TokenChoice
@@ -64,8 +64,7 @@ class Generation:
     @property
     def longest(self) -> int:
         """How many tokens a lane of a waiting row can come to have."""
-        prompts = [len(ids) for row in self.waiting for ids in row.prompt_ids.values()]
-        return max(prompts, default=0) + self.max_new_tokens
+        return max((row.length - len(row.tokens) for row in self.waiting), default=0) + self.max_new_tokens
 
     def turn_within_memory(self) -> list[Row]:
         """A turn; where memory runs out in it, fewer rows go on."""
@@ -114,9 +113,8 @@ class Generation:
         self.let_go(ended)
         arriving = [] if self.arrival is None else list(self.arrival.rows)
         if len(self.active) + len(arriving) <= 1 and self.trimmed and not ended:
-            raise PlanError(
-                "there is not enough memory for one row", "shorten its prompt, or use less weights"
-            )
+            last = [*self.active, *arriving][0]
+            raise no_room_for(last.place, f"it has {last.length} tokens", self.fusion.device)
         if self.arrival is not None:
             self.arrival.cancel()
             self.arrival = None

@@ -44,6 +44,7 @@ class Figure:
 
     ours, baseline: medians in `unit`; None for the baseline of what is compared with nothing.
     ratio: of ours to the baseline, pair by pair.
+    ours_spread, baseline_spread: where there is more than one measurement of each.
     note: what else there is to say, such as "off" where drafting was left off.
     """
 
@@ -55,6 +56,8 @@ class Figure:
     ratio: Spread | None = None
     target: Target | None = None
     note: str = ""
+    ours_spread: Spread | None = None
+    baseline_spread: Spread | None = None
 
     @classmethod
     def of(
@@ -77,6 +80,8 @@ class Figure:
             Spread.of([mine / other for mine, other in zip(ours, baseline, strict=True)]),
             target,
             note,
+            Spread.of(ours),
+            Spread.of(baseline),
         )
 
     @property

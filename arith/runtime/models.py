@@ -34,6 +34,7 @@ class Models:
 
     def __init__(self, formula: Formula, draft: Formula | None, device: torch.device, compile: Compile):
         program = formula.program
+        self.compile = compile
         self.declared = together(formula, draft)
         self.plan = Plan.of(self.declared, device, download=True)
         self.readers = {name: one for name, one in self.declared.items() if isinstance(one, LLM)}
@@ -69,7 +70,7 @@ class Models:
                 )
         operands = {name: self.readers[name] for name in draft.program.operands}
         fusion = self.fusion
-        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts)
+        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts, self.compile)
 
     def forget(self) -> None:
         """Ends all lanes, and gives back the memory of caches, but where compiled programs need it."""

@@ -173,7 +173,7 @@ PROMPT_LOOKUP = "prompt_lookup"
 
 class Speculate(BaseModel):
     """What drafts tokens, in a specification: a formula over its operands, the row's own text, or the formula
-    itself without its `lazy` operands."""
+    itself without its `lazy` operands. With `tokens` alone it is what `supersede` says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -190,11 +190,21 @@ class Speculate(BaseModel):
         Field(description="tokens to draft each time; auto drafts as many as pay"),
     ] = "auto"
 
+    @property
+    def drafts(self) -> bool:
+        """Whether it is anything but `NO_DRAFT`."""
+        return bool(self.model_fields_set)
+
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        if (self.draft is None) == (not self.lazy):
+        neither = self.draft is None and not self.lazy
+        if (neither and "tokens" not in self.model_fields_set) or (self.draft is not None and self.lazy):
             raise PydanticCustomError("one_way", "needs either `draft` or `lazy`")
         return self
+
+
+NO_DRAFT = Speculate.model_construct()
+"""`speculate: false`: nothing is drafted, whatever the formula supersedes."""
 
 
 def check_max_rows(max_rows: int | None) -> None:

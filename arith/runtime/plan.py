@@ -99,15 +99,29 @@ class Plan:
     def rows_that_fit(self, tokens_per_lane: int, wanted: int, held: int = 0) -> int:
         """How many rows of that length have room for their KV cache, at least 1 and at most `wanted`, of
         which `held` bytes are there already."""
+        each = self.row_bytes(tokens_per_lane)
+        # A quarter is left to activations, logits, and the copy that a growing cache makes of itself.
+        return max(1, min(wanted, int(0.75 * (free_memory(self.device) + held) // max(each, 1))))
+
+    def row_bytes(self, tokens_per_lane: int) -> int:
+        """The bytes of a row's keys and values in all its lanes, guides included."""
         lanes = [(one.memory, len(one.lanes)) for one in self.backbones]
         lanes += [(one.memory, 1) for one in self.guides]
-        each = sum(
+        return sum(
             memory.kv_bytes_per_token * tokens_per_lane * count
             for memory, count in lanes
             if memory is not None
         )
-        # A quarter is left to activations, logits, and the copy that a growing cache makes of itself.
-        return max(1, min(wanted, int(0.75 * (free_memory(self.device) + held) // max(each, 1))))
+
+    def prompt_bytes(self, lengths: Mapping[LLM, int]) -> int:
+        """The bytes of the keys and values of a row's prompt, from its tokens for each operand that reads
+        it."""
+        return sum(
+            one.memory.kv_bytes_per_token * lengths.get(operand, 0)
+            for one in self.backbones
+            if one.memory is not None
+            for _, operand in one.lanes
+        )
 
     def __str__(self) -> str:
         lines = []
@@ -143,6 +157,14 @@ def size_in_words(count: int) -> str:
         ((2**n, name) for n, name in ((20, "MiB"), (10, "KiB")) if count >= 10 * 2**n), (1, "bytes")
     )
     return f"{count / unit:,.0f} {name}"
+
+
+def no_room_for(place: str, figures: str, device: torch.device, free: int | None = None) -> PlanError:
+    """The error for one row that is too large for the memory, which has so many bytes `free` (None: as many
+    as there are now)."""
+    rest = size_in_words(free_memory(device) if free is None else free)
+    message = f"there is not enough memory for {place}: {figures}, and {device} has {rest} free"
+    return PlanError(message, "shorten it, or use less or smaller models")
 
 
 def free_memory(device: torch.device) -> int:

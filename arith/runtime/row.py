@@ -55,6 +55,11 @@ class Row:
         """Tokens of its prompt, as the first operand reads it."""
         return len(self.prompt_ids[next(iter(self.names.values()))])
 
+    @property
+    def length(self) -> int:
+        """Tokens of its longest lane: of its prompt, as some operand reads it, and those it has got."""
+        return max(map(len, self.prompt_ids.values()), default=0) + len(self.tokens)
+
     @cached_property
     def reads(self) -> frozenset[LLM]:
         """The models that its formula needs, guides aside."""

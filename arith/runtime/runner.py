@@ -11,6 +11,7 @@ from arith.operands.loading import resolve_device
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
 from arith.runtime.options import Compile, Sampling
+from arith.runtime.plan import free_memory, no_room_for, size_in_words
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import RowLogits, teacher_forced
@@ -91,12 +92,29 @@ class Runner:
         return self._paces.setdefault(key, Pace(None if drafting is None else drafting.tokens))
 
     def _rows_at_once(self, rows: Sequence[Row], new_tokens: int) -> int:
-        if self.max_rows is not None:
-            return self.max_rows
-        longest = max((len(ids) for row in rows for ids in row.prompt_ids.values()), default=0)
+        """How many rows are in flight at most. Raises `PlanError` for one whose prompt alone has no room."""
         held = sum(backbone.cache_bytes for backbone in set(self.models.backbones.values()))
-        most = MOST_ROWS.get(self.device.type, 32)
-        return self.models.plan.rows_that_fit(longest + new_tokens, most, held)
+        self._refuse_without_room(rows, held)
+        most = self.max_rows
+        if most is None:
+            longest = max((row.length - len(row.tokens) for row in rows), default=0)
+            most = MOST_ROWS.get(self.device.type, 32)
+            most = self.models.plan.rows_that_fit(longest + new_tokens, most, held)
+        self.stats.rows_at_once = min(most, len(rows))
+        return most
+
+    def _refuse_without_room(self, rows: Sequence[Row], held: int) -> None:
+        models = self.models
+        if any(operand.weights.device_map for operand in models.backbones):
+            return
+        cached = [operand for operand, backbone in models.backbones.items() if backbone.slower is None]
+        free = free_memory(self.device) + held
+        for row in rows:
+            lengths = {one: len(row.prompt_ids[one]) for one in cached if one in row.runs}
+            needed = models.plan.prompt_bytes(lengths)
+            if needed > free:
+                figures = f"the keys and values of its prompt take {size_in_words(needed)}"
+                raise no_room_for(row.place, figures, self.device, free)
 
     @contextmanager
     def at_work(self, generation: Generation | None = None) -> Iterator[None]:

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from arith.errors import PlanError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.backbones.lane import LaneRequest
 from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.fusion import Fused, Fusion, exits_of, log_probs_of
-from arith.runtime.plan import free_memory
+from arith.runtime.plan import free_memory, no_room_for
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row
 
@@ -43,7 +42,8 @@ def teacher_forced(
             start += together
             cleared = False
         elif together == 1 and cleared:
-            raise PlanError(f"there is not enough memory for {rows[start].place}", "shorten its text")
+            last = rows[start]
+            raise no_room_for(last.place, f"it has {last.length} tokens", fusion.device)
         else:
             together = max(1, min(together, len(rows) - start) // 2)
             for backbone in dict.fromkeys(backbones.values()):

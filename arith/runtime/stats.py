@@ -23,6 +23,8 @@ class EngineStats(Mapping[str, "BackboneStats"]):
             self._stats[name] = backbones[planned.lanes[0][1]].stats
         self.speculation = SpeculationStats()
         self.rewinding = RewindStats()
+        self.rows_at_once = 0
+        """How many rows of the last call were let in together, as far as memory was known before it."""
         self.lowered_to: int | None = None
         """How many rows memory left in flight, where it ran out in a call."""
 
@@ -76,6 +78,7 @@ class EngineStats(Mapping[str, "BackboneStats"]):
             stats.reset()
         self.speculation.reset()
         self.rewinding.reset()
+        self.rows_at_once = 0
         self.lowered_to = None
 
     def __repr__(self) -> str:

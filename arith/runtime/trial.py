@@ -1,19 +1,20 @@
 """What is timed: a call of an engine, and plain forwards of the models that it runs."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
 from arith.runtime.backbones.backbone import Backbone
-from arith.runtime.backbones.lane import LaneRequest
+from arith.runtime.backbones.lane import Lane
 from arith.runtime.engine import Engine
 from arith.runtime.row import Row
 
@@ -103,14 +104,12 @@ class Trial:
             for one, count in counts
         )
 
-    def own_step_ms(self, rows: int) -> float:
-        """Milliseconds that a step of the backbones takes without a formula: their own forwards over their
-        own cache."""
-        length, steps = self.prompt_length(), self.tokens - 1
-        return sum(
-            own_steps_ms(one, [operand.adapter for operand in own] * rows, length, steps)
-            for one, own in self.lanes().items()
-        )
+    def step_and_forwards_ms(self, rows: int) -> tuple[float, float]:
+        """Milliseconds a step of a call with so many rows, and those of them that the forwards of its
+        backbones took. Measured in one call, so that both had the same machine."""
+        with timed_steps(list(self.lanes())) as spent:
+            timing = self.run(rows)
+        return timing.step_ms, 1e3 * sum(spent) / max(timing.steps, 1)
 
     def weight_bytes(self) -> int:
         """The memory of the language models' weights, in bytes."""
@@ -151,20 +150,30 @@ def forwards_ms(model: PreTrainedModel, lanes: int, length: int, steps: int, *, 
     return 1e3 * (time.perf_counter() - started) / steps
 
 
-def own_steps_ms(backbone: Backbone, adapters: Sequence[str | None], length: int, steps: int) -> float:
-    """Milliseconds for each of `steps` steps of lanes with these adapters, which have `length` tokens
-    before."""
-    backbone.reserve(len(adapters), length + steps)
-    lanes, _ = backbone.open([LaneRequest(adapter, (0,) * length) for adapter in adapters])
-    tokens = [0] * len(lanes)
-    synchronise(backbone.device)
-    started = time.perf_counter()
-    for _ in range(steps):
-        backbone.step(lanes, tokens)
-    synchronise(backbone.device)
-    seconds = time.perf_counter() - started
-    backbone.forget()
-    return 1e3 * seconds / steps
+@contextmanager
+def timed_steps(backbones: Sequence[Backbone]) -> Iterator[list[float]]:
+    """Within it, the seconds of each step of these backbones come to stand in the list it gives."""
+    spent: list[float] = []
+
+    def timed(backbone: Backbone) -> Callable[[Sequence[Lane], Sequence[int]], Tensor]:
+        step = backbone.step
+
+        def run(lanes: Sequence[Lane], tokens: Sequence[int]) -> Tensor:
+            started = time.perf_counter()
+            logits = step(lanes, tokens)
+            synchronise(backbone.device)
+            spent.append(time.perf_counter() - started)
+            return logits
+
+        return run
+
+    for backbone in backbones:
+        vars(backbone)["step"] = timed(backbone)
+    try:
+        yield spent
+    finally:
+        for backbone in backbones:
+            del vars(backbone)["step"]
 
 
 def bare_model(backbone: Backbone, lanes: int = 1) -> PreTrainedModel:

@@ -29,6 +29,18 @@ def test_a_draft_is_named_on_the_command_line_and_changes_no_text(
     assert texts(arith, path, "--speculate", "base", "--draft-tokens", "auto")[0] == expected
 
 
+def test_what_is_superseded_drafts_unless_it_is_told_not_to(
+    arith: Arith, spec: Spec, tmp_path: Path, tiny_llama_other: str
+) -> None:
+    (tmp_path / "p.txt").write_text("one\ntwo\nthree\n")
+    path = spec("supersede(other, base)", base={}, other={"model": tiny_llama_other})
+    expected, said = texts(arith, path)
+    assert "tokens drafted" in said
+    for flags, drafts in ((["--speculate", "false"], False), (["--draft-tokens", "2"], True)):
+        found, said = texts(arith, path, *flags)
+        assert found == expected and ("tokens drafted" in said) == drafts
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -140,6 +140,18 @@ def one_token() -> dict[str, Any]:
     return {"input_ids": torch.tensor([[3]]), "attention_mask": mask, "past_key_values": cache}
 
 
+def test_compiled_steps_in_bfloat16_stay_close_to_those_of_the_model(tiny_llama: str) -> None:
+    """With the real compiler: KL(model's || program's) in nats."""
+    found = []
+    for compile in ("off", "on"):
+        model = load_model(LLM(tiny_llama, dtype="bfloat16").weights, CPU)
+        found.append(played(make_backbone(model, [], 270, compile=compile), [None] * 3))
+    for plain, compiled in zip(*found, strict=True):
+        one, other = (logits.float().log_softmax(-1) for logits in (plain, compiled))
+        divergence = (one.exp() * (one - other)).sum(-1)
+        assert float(divergence.mean()) < 0.01 and float(divergence.max()) < 0.05
+
+
 def test_what_cannot_be_compiled_is_told(tiny_llama: str, tiny_mamba: str) -> None:
     early = Engine(Formula("a - 0.1*layer(a, 1)", a=LLM(tiny_llama)), compile="on")
     assert early.notes[-1] == f"{tiny_llama} runs without compiled steps: its early layers are asked"

@@ -35,6 +35,19 @@ def test_a_saved_engine_drafts_and_compiles_as_before(
     assert (mine and (str(mine.formula), mine.tokens)) == (theirs and (str(theirs.formula), theirs.tokens))
 
 
+@pytest.mark.parametrize("speculate", [None, False, {"tokens": 3}])
+def test_a_saved_engine_drafts_what_is_superseded_or_does_not(
+    tmp_path: Path, tiny_llama: str, tiny_llama_other: str, speculate: Any
+) -> None:
+    small, large = LLM(tiny_llama_other, template="raw"), LLM(tiny_llama, template="raw")
+    engine = Engine(Formula("supersede(small, large)", small=small, large=large), speculate=speculate)
+    engine.save(tmp_path)
+    mine, theirs = engine.runner.drafting, Engine.load(tmp_path).runner.drafting
+    assert (mine is None) == (theirs is None) == (speculate is False)
+    if mine is not None and theirs is not None:
+        assert (str(mine.formula), mine.tokens) == (str(theirs.formula), theirs.tokens)
+
+
 def test_a_parameter_of_two_values_is_not_saved_as_one(tmp_path: Path, tiny_llama: str) -> None:
     base = LLM(tiny_llama, template="raw")
     draft = Formula("w*base", base=base, w=0.1)

@@ -11,6 +11,7 @@ from arith.language.operators import REGISTRY
 from arith.language.values import Dist, Scalar
 from arith.runtime.options import Sampling
 from arith.spec import Spec
+from arith.spec_file import json_schema
 from tests.sequence_models import save_bert_classifier
 
 
@@ -223,6 +224,7 @@ def test_a_draft_is_a_formula_over_the_declared_operands(tmp_path: Path) -> None
         "{lazy: [arm], tokens: 2}": {"lazy": ("arm",), "tokens": 2},
         "{lazy: arm}": {"lazy": ("arm",), "tokens": "auto"},
         "null": None,
+        "false": False,
     }.items():
         assert Spec.load(write(tmp_path, DRAFTED.format(written))).drafting() == expected
 
@@ -236,6 +238,8 @@ def test_a_draft_is_a_formula_over_the_declared_operands(tmp_path: Path) -> None
         ("{draft: base, tokens: many}", "speculate.tokens"),
         ("{draft: base, lazy: [arm]}", "needs either `draft` or `lazy`"),
         ("{tokens: 3}", "needs either `draft` or `lazy`"),
+        ("{}", "needs either `draft` or `lazy`"),
+        ("true", "`speculate` must be a mapping"),
         ("{drat: base}", "did you mean `draft`?"),
         ("base", "`speculate` must be a mapping"),
     ],
@@ -245,6 +249,19 @@ def test_a_wrong_draft_is_refused_with_its_place(tmp_path: Path, written: str, w
     with pytest.raises(SpecError) as raised:
         Spec.load(path)
     assert raised.value.message.startswith(f"{path}:6: ") and words in str(raised.value)
+
+
+@pytest.mark.parametrize(("written", "expected"), [("false", False), ("{tokens: 3}", {"tokens": 3})])
+def test_what_is_superseded_takes_a_number_of_tokens_or_nothing(
+    tmp_path: Path, written: str, expected: object
+) -> None:
+    text = DRAFTED.replace("base + w*arm", "supersede(base, arm)").format(written)
+    spec = Spec.load(write(tmp_path, text))
+    assert spec.drafting() == expected
+    again = Spec.load(write(tmp_path, spec.dump()))
+    assert again.drafting() == expected
+    schema = json_schema()["properties"]["speculate"]["anyOf"]
+    assert {"const": False} in schema
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ are further outputs of it. Which layers belong together is seen in a forward of 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -19,6 +20,7 @@ from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
 
 Layer = nn.Linear | MixedLora
+_BLOCK = 64  # outputs that the kernels compute together
 _TRIAL = (0, 1, 2)  # the tokens of the forward in which it is seen which layers belong together
 
 
@@ -35,10 +37,16 @@ class Joint(nn.Module):
         downs = [layer.down for _, layer in adapted]
         self.product = PackedLinear(_stacked(linears, downs))
         self.widths = [linear.out_features for linear in linears]
-        self.ranks = sum(map(len, downs))
-        self.sizes = [*self.widths, *map(len, downs)]
-        # The layers with adapters, and where among the parts their low-rank states are.
-        self.adapted = [(number, len(linears) + place) for place, (number, _) in enumerate(adapted)]
+        self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
+        self.sizes = [*self.widths, self.product.out_features - self.wide]
+        # Of each layer with adapters: where its outputs begin, and where the low-rank states that the rows of
+        # its B matrices belong to.
+        starts = [0, *accumulate(self.widths)]
+        places = accumulate(map(len, downs), initial=self.wide)
+        self.adapted = [
+            (starts[number], place, f"up_{number}")
+            for place, (number, _) in zip(places, adapted, strict=False)
+        ]
         for number, layer in adapted:
             self.register_buffer(f"up_{number}", layer.up)
         layout = tuple(owner for _, layer in adapted for owner in layer.layout)
@@ -59,11 +67,13 @@ class Joint(nn.Module):
         product = self.product(states)
         mask = None if self.mask is None else self.lanes.masks[self.mask]
         if mask is not None:
-            self.lanes.by_lane(product[..., -self.ranks :], mask.shape[0], self.place).mul_(mask)
-            flat = product.view(-1, product.shape[-1]).split_with_sizes(self.sizes, dim=-1)
-            for number, low in self.adapted:
-                up: Tensor = getattr(self, f"up_{number}")
-                flat[number].addmm_(flat[low], up)
+            low = product.narrow(-1, self.wide, self.ranks)
+            self.lanes.by_lane(low, mask.shape[0], self.place).mul_(mask)
+            flat = product.view(-1, product.shape[-1])
+            for start, place, name in self.adapted:
+                up: Tensor = getattr(self, name)
+                ranks, width = up.shape
+                flat.narrow(1, start, width).addmm_(flat.narrow(1, place, ranks), up)
         parts: Sequence[Tensor] = product.split_with_sizes(self.sizes, dim=-1)
         return parts
 
@@ -183,8 +193,11 @@ def _linear(layer: Layer) -> nn.Linear:
 
 
 def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear:
-    """One layer with the outputs of all of these, and of matrices `[ranks, in]` that have no bias."""
-    weight = torch.cat([*(linear.weight.detach() for linear in linears), *downs])
+    """One layer with the outputs of all of these, of matrices `[ranks, in]` that have no bias, and perhaps
+    some that are 0."""
+    parts = [*(linear.weight.detach() for linear in linears), *downs]
+    filler = _filler(sum(map(len, parts)), torch.get_num_threads())
+    weight = torch.cat([*parts, parts[0].new_zeros(filler, parts[0].shape[1])])
     joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)
     if any(linear.bias is not None for linear in linears):
@@ -192,6 +205,14 @@ def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear
             weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
             for linear in linears
         ]
-        ranks = sum(map(len, downs))
-        joined.bias = nn.Parameter(torch.cat([*biases, weight.new_zeros(ranks)]), requires_grad=False)
+        rest = len(weight) - sum(map(len, biases))
+        joined.bias = nn.Parameter(torch.cat([*biases, weight.new_zeros(rest)]), requires_grad=False)
     return joined
+
+
+def _filler(outputs: int, threads: int) -> int:
+    """How many outputs to add. The kernels take them in blocks, and blocks that can't be dealt out evenly to
+    the threads cost a quarter more for many rows; a sixteenth more blocks at most are worth it."""
+    blocks = -(-outputs // _BLOCK)
+    even = -(-blocks // threads) * threads
+    return even * _BLOCK - outputs if blocks < even <= blocks * 17 / 16 else 0

@@ -23,6 +23,7 @@ class LanePool:
         """`longest` is the most tokens that a lane may come to have (None: no limit); each slot has room for
         `spare` positions more."""
         self.cache = SlotCache()
+        self._expected = (0, 0)  # slots, and positions of each
         self._longest = longest
         self._spare = spare
         self._slots: list[Lane | None] = []
@@ -73,6 +74,10 @@ class LanePool:
         """Make room for lanes of `length` tokens, and for so many slots."""
         self._reserve(max(len(self._slots), slots), length)
 
+    def expect(self, slots: int, length: int) -> None:
+        """So many lanes, of up to `length` tokens, are to come: room is made for no more, until more come."""
+        self._expected = (slots, length + self._spare)
+
     def has_room(self, length: int, slots: int) -> bool:
         """Whether so many lanes of `length` tokens fit in as it is."""
         return self.cache.slots >= slots and self.cache.capacity >= length + self._spare
@@ -90,6 +95,7 @@ class LanePool:
     def forget(self) -> None:
         """Forget all lanes; their memory is kept for others."""
         self._slots = [None] * self.cache.slots
+        self._expected = (0, 0)
         self._open = 0
         self._closing.clear()
         self._entering.clear()
@@ -143,12 +149,18 @@ class LanePool:
                 lane.slot = target
 
     def _reserve(self, slots: int, length: int) -> None:
-        capacity = self.cache.capacity
         length += self._spare
-        if length > capacity:
-            capacity = max(length, int(_GROWTH * capacity), _FIRST_CAPACITY)
-            capacity = capacity if self._longest is None else min(capacity, self._longest + self._spare)
+        expected_slots, expected_length = self._expected
+        if length > self.cache.capacity:
+            length = _grown(length, max(_FIRST_CAPACITY, int(_GROWTH * self.cache.capacity)), expected_length)
+            length = length if self._longest is None else min(length, self._longest + self._spare)
         if slots > self.cache.slots:
-            slots = max(slots, int(_GROWTH * self.cache.slots))
-        self.cache.reserve(slots, capacity)
+            slots = _grown(slots, int(_GROWTH * self.cache.slots), expected_slots)
+        self.cache.reserve(slots, length)
         self._slots.extend([None] * (self.cache.slots - len(self._slots)))
+
+
+def _grown(needed: int, ample: int, expected: int) -> int:
+    """What is needed or, so that it isn't soon too little again, what is ample; but no more than what is
+    expected, if that is enough."""
+    return min(max(needed, ample), expected) if expected >= needed else max(needed, ample)

@@ -104,10 +104,11 @@ class SlotBackbone:
             lane.early = {}
 
     def reserve(self, lanes: int, length: int) -> None:
-        """Make room for so many lanes of that length, before any is open, where steps are compiled: programs
-        are made for a cache of one size."""
+        """So many lanes of up to that length are to come: memory grows no further than for these. Where steps
+        are compiled, room is made for them at once: programs are made for a cache of one size."""
         compiled = self._compiled
         if compiled is None or not lanes or not (compiled.required or compiled.bound_to_cache):
+            self._pool.expect(lanes, length)
             return
         lanes, length = compiled.lanes(lanes), compiled.length(length, self.context)
         if not self._pool.has_room(length, lanes):

@@ -6,7 +6,7 @@ from typing import Any
 
 from arith.errors import OptionError
 from arith.language import Formula
-from arith.language.names import calls_in
+from arith.language.names import supersedes
 from arith.language.registry import find
 from arith.runtime.options import PROMPT_LOOKUP, Speculate
 from grammar.errors import FormulaError
@@ -35,21 +35,24 @@ def drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Dr
     """The draft for a formula; `declared` are operands and parameter values that a draft's text may name.
 
     given: None (`supersede` in the formula says what drafts, or nothing does), False (nothing does), a draft,
-    or a mapping with `draft` or `lazy`, and `tokens`. A draft is the text of a formula, `"prompt_lookup"`, an
-    operand or a `Formula`; `lazy` names operands of the formula without which it drafts for itself.
+    or a mapping with `draft` or `lazy` (or neither, where something is superseded), and `tokens`. A draft is
+    the text of a formula, `"prompt_lookup"`, an operand or a `Formula`; `lazy` names operands of the formula
+    without which it drafts for itself.
 
     Raises `OptionError` or `FormulaError` for anything else.
     """
     if given is False:
         return None
+    superseded = _superseded(formula)
     if given is None:
-        superseded = _superseded(formula)
         return None if superseded is None else Drafting(superseded, None)
     if not isinstance(given, Mapping):
         given = {"draft": given}
     for key in given:
         if key not in KEYS:
             raise OptionError(f"speculate: unknown key `{key}`", f"its keys are {', '.join(KEYS)}")
+    if superseded is not None and set(given) == {"tokens"}:
+        return Drafting(superseded, _tokens(given["tokens"]))
     if ("draft" in given) == bool(given.get("lazy")):
         raise OptionError("speculate has either `draft` or `lazy`", 'as in {"draft": "base", "tokens": 4}')
     tokens = _tokens(given.get("tokens", "auto"))
@@ -89,9 +92,7 @@ def _superseded(formula: Formula) -> Formula | None:
             return find(node).bind(node)[0][1]
         return None
 
-    if not any(call.function == "supersede" for call in calls_in(formula.document)):
-        return None
-    return formula.rewritten(small)
+    return formula.rewritten(small) if supersedes(formula.document) else None
 
 
 def _without(formula: Formula, names: Any) -> Formula:

@@ -1,0 +1,68 @@
+"""The benchmarks run and say what they measured, on a tiny model. No figure of time is tested."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from benchmarks import speed, subject
+
+MARKED = {  # with a mark to reach
+    "floor": {"plain forwards", "plain forwards, our cache"},
+    "generate": {"generate of N·B rows"},
+    "products": {"bare matrix products"},
+    "guidance": {"guidance"},
+    "one-model": {"generate of B rows"},
+    "adapters": {"the base alone", "the lanes without adapters"},
+    "drafts": {"draft: base", "prompt look-up"},
+    "small-drafts": {"small before large"},
+    "padding": {"tokens run, of those not padding", "tokens run, of prompts and texts"},
+    "growth": {"more rows", "more operands"},
+}
+
+
+@pytest.fixture
+def run(
+    new_llama: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Any:
+    """Prompts and system prompts are of one length for this tokenizer too."""
+    model = new_llama("benchmarked", seed=91, max_position_embeddings=4096)
+    monkeypatch.setattr(subject, "SYSTEMS", tuple(f"You are number {one}." for one in range(8)))
+    monkeypatch.setattr(subject, "PROMPTS", tuple(f"Explain {one}." for one in range(10, 30)))
+
+    def ran(*flags: str) -> tuple[list[str], dict[str, Any]]:
+        monkeypatch.setattr(speed, "DEMO", model)
+        monkeypatch.setattr(sys, "argv", ["speed", *flags])
+        speed.main()
+        *table, last = capsys.readouterr().out.splitlines()
+        found: dict[str, Any] = json.loads(last)
+        return table, found
+
+    return ran
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_each_comparison_measures_what_has_a_mark(name: str, run: Any) -> None:
+    table, found = run("--quick", "--tokens", "6", "--only", name)
+    figures = found["figures"]
+    assert len(table) == 2 + len(figures) and all(row.startswith("| ") for row in table)
+    assert {one["measured"] for one in figures if one["target"] is not None} == MARKED[name]
+    assert all(one["ours"] > 0 for one in figures if one["unit"] == "ms a step")
+    for one in figures:
+        if one["ours_spread"] is not None:
+            spread = one["ours_spread"]
+            assert spread["lowest"] <= spread["median"] == one["ours"] <= spread["highest"]
+
+
+def test_a_step_takes_no_less_than_its_forwards(run: Any) -> None:
+    _, found = run("--quick", "--only", "floor")
+    for one in found["figures"]:
+        if one["measured"] == "plain forwards, our cache":
+            assert one["ratio"]["lowest"] > 1
+
+
+def test_what_needs_an_accelerator_says_so_in_the_last_line(run: Any) -> None:
+    table, found = run("--shape", "7B")
+    assert table == [] and found["figures"] == [] and "accelerator" in found["skipped"][0]
