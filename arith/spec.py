@@ -112,8 +112,10 @@ class Spec:
     def drafting(self) -> object:
         """What `Engine` takes as `speculate`. Raises `FormulaError` where the draft uses a name that nothing
         declares, and `OptionError` where nothing says what drafts."""
-        if self.speculate is None or not self.speculate.drafts:
-            return None if self.speculate is None else False
+        if self.speculate is None:
+            return None
+        if not self.speculate.drafts:
+            return False
         draft: object = self.speculate.draft
         if draft is None and not self.speculate.lazy:
             return self._pace_of_superseded(self.speculate.tokens)

@@ -64,7 +64,7 @@ class Generation:
     @property
     def longest(self) -> int:
         """How many tokens a lane of a waiting row can come to have."""
-        return max((row.length - len(row.tokens) for row in self.waiting), default=0) + self.max_new_tokens
+        return max((row.longest_prompt for row in self.waiting), default=0) + self.max_new_tokens
 
     def turn_within_memory(self) -> list[Row]:
         """A turn; where memory runs out in it, fewer rows go on."""

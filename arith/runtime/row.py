@@ -56,9 +56,14 @@ class Row:
         return len(self.prompt_ids[next(iter(self.names.values()))])
 
     @property
+    def longest_prompt(self) -> int:
+        """Tokens of its prompt, as the operand reads it for which it is longest."""
+        return max(map(len, self.prompt_ids.values()), default=0)
+
+    @property
     def length(self) -> int:
-        """Tokens of its longest lane: of its prompt, as some operand reads it, and those it has got."""
-        return max(map(len, self.prompt_ids.values()), default=0) + len(self.tokens)
+        """Tokens of its longest lane: of its prompt, and those it has got."""
+        return self.longest_prompt + len(self.tokens)
 
     @cached_property
     def reads(self) -> frozenset[LLM]:

@@ -97,7 +97,7 @@ class Runner:
         self._refuse_without_room(rows, held)
         most = self.max_rows
         if most is None:
-            longest = max((row.length - len(row.tokens) for row in rows), default=0)
+            longest = max((row.longest_prompt for row in rows), default=0)
             most = MOST_ROWS.get(self.device.type, 32)
             most = self.models.plan.rows_that_fit(longest + new_tokens, most, held)
         self.stats.rows_at_once = min(most, len(rows))
