@@ -24,6 +24,7 @@ from arith.operands.loading import resolve_device
 from arith.runtime.measuring import Figure, heading, line
 from benchmarks.comparisons.adapters import adapters
 from benchmarks.comparisons.bandwidth import bandwidth
+from benchmarks.comparisons.compiling import compiling
 from benchmarks.comparisons.drafts import drafts
 from benchmarks.comparisons.floor import floor
 from benchmarks.comparisons.generate import generate
@@ -49,6 +50,7 @@ COMPARISONS: dict[str, Comparison] = {
     "small-drafts": small_drafts,
     "padding": padding,
     "growth": growth,
+    "compiling": compiling,
     "bandwidth": bandwidth,
 }
 WITH_MEANING = ("drafts", "small-drafts", "padding")  # of random weights these tell nothing

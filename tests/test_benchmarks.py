@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import speed, subject
 
@@ -19,7 +20,7 @@ MARKED = {  # with a mark to reach
     "drafts": {"draft: base", "prompt look-up"},
     "small-drafts": {"small before large"},
     "padding": {"tokens run, of those not padding", "tokens run, of prompts and texts"},
-    "growth": {"more rows", "more operands"},
+    "growth": {"more rows", "more operands", "longer context"},
 }
 
 
@@ -54,6 +55,17 @@ def test_each_comparison_measures_what_has_a_mark(name: str, run: Any) -> None:
         if one["ours_spread"] is not None:
             spread = one["ours_spread"]
             assert spread["lowest"] <= spread["median"] == one["ours"] <= spread["highest"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_compiled_steps_are_compared_with_those_that_are_not(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler itself has tests of its own."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_options: function)
+    _, found = run("--quick", "--tokens", "6", "--only", "compiling")
+    measured = [(one["measured"], one["baseline"] is not None) for one in found["figures"]]
+    assert measured == [("steps without compiling", True), ("making the programs", False)] * 2
 
 
 def test_a_step_takes_no_less_than_its_forwards(run: Any) -> None:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
-from arith.cli.flags import COMPILE, MODEL, PARAM, PARAMS, params_of, with_compile, with_models
+from arith.cli.flags import (
+    COMPILE,
+    DRAFT_TOKENS,
+    MODEL,
+    PARAM,
+    PARAMS,
+    SPECULATE,
+    params_of,
+    with_compile,
+    with_models,
+    with_speculation,
+)
 from arith.cli.loading import load
 from arith.errors import OptionError
 from arith.prompts_file import PromptLine, read_prompts
@@ -38,6 +49,8 @@ def bench(
     ] = None,
     tokens: Annotated[int, typer.Option(help="tokens of each row")] = 32,
     repeats: Annotated[int, typer.Option(help="measurements of each figure, after a warm-up")] = 3,
+    speculate: Annotated[str | None, SPECULATE] = None,
+    draft_tokens: Annotated[str | None, DRAFT_TOKENS] = None,
     compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
@@ -59,6 +72,7 @@ def bench(
             if value < least:
                 raise OptionError(f"--{name} {value}: it has to be at least {least}")
     document = with_compile(with_models(Spec.load(spec), model), compile)
+    document = with_speculation(document, speculate, draft_tokens)
     params = params_of(document, param, params_file)
     lines = [PromptLine("the prompt", PROMPT)] if prompts is None else read_prompts(prompts)
     engine = load(document, lines, max_rows=max(counts), device=device)
@@ -84,14 +98,18 @@ def measured(trial: "Trial", counts: list[int], repeats: int) -> Iterator["Figur
 
 
 def at_once(trial: "Trial", rows: int, repeats: int) -> Iterator["Figure"]:
-    """A step of so many rows against plain forwards, their tokens a second, and the memory of their cache."""
+    """A step of so many rows against plain forwards and against the forwards in it, their tokens a second,
+    and the memory of their cache."""
     from arith.runtime.measuring import Figure, in_turn
 
     runs: list[Timing] = []
+    own: list[float] = []
 
     def step_ms() -> float:
-        runs.append(trial.run(rows))
-        return runs[-1].step_ms
+        timing, forwards = trial.run_and_forwards_ms(rows)
+        runs.append(timing)
+        own.append(forwards)
+        return timing.step_ms
 
     trial.engine.stats.reset()
     ours, plain = in_turn(step_ms, partial(trial.plain_step_ms, rows), repeats=repeats)
@@ -100,5 +118,6 @@ def at_once(trial: "Trial", rows: int, repeats: int) -> Iterator["Figure"]:
     drafts = f"{stats.forwards_per_token:.2f} forwards a token" if stats.drafted else ""
     yield Figure.of("plain forwards", case, "ms a step", ours, plain, note=drafts)
     # The first run was the warm-up.
+    yield Figure.of("forwards of the same call", case, "ms a step", ours, own[1:], note=drafts)
     yield Figure("whole calls", case, "tokens/s", median(one.rate for one in runs[1:]), note=drafts)
     yield Figure("keys and values", case, "MiB", rows * trial.cache_bytes() / 2**20)

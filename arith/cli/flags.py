@@ -24,6 +24,8 @@ MODEL = typer.Option(
     metavar="NAME=MODEL",
     help="model in place of that operand's own, whose adapter goes too; may be repeated",
 )
+SPECULATE = typer.Option(help="what drafts tokens: a formula, prompt_lookup, or false for nothing")
+DRAFT_TOKENS = typer.Option(help="tokens to draft each time: a number, or auto [default]")
 OF_A_MODEL = ("adapter", "revision", "quantization", "device_map")
 PARAM = typer.Option("--param", metavar="NAME=NUMBER", help="value of a parameter; may be repeated")
 PARAMS = typer.Option("--params", help="YAML file of parameter values, as `arith fit` writes it")

@@ -11,9 +11,11 @@ import typer
 from arith.cli.failures import ends_well, put, say
 from arith.cli.flags import (
     COMPILE,
+    DRAFT_TOKENS,
     MODEL,
     PARAM,
     PARAMS,
+    SPECULATE,
     params_of,
     sampling_flags,
     sampling_of,
@@ -72,12 +74,8 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="JSON Lines file to append each finished row to")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the rows missing from --out")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace --out if it exists")] = False,
-    speculate: Annotated[
-        str | None, typer.Option(help="what drafts tokens: a formula, prompt_lookup, or false for nothing")
-    ] = None,
-    draft_tokens: Annotated[
-        str | None, typer.Option(help="tokens to draft each time: a number, or auto [default]")
-    ] = None,
+    speculate: Annotated[str | None, SPECULATE] = None,
+    draft_tokens: Annotated[str | None, DRAFT_TOKENS] = None,
     max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
     compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[

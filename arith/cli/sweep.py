@@ -10,14 +10,17 @@ import typer
 from arith.cli.failures import ends_well, say
 from arith.cli.flags import (
     COMPILE,
+    DRAFT_TOKENS,
     MODEL,
     PARAM,
     PARAMS,
+    SPECULATE,
     given_params,
     sampling_flags,
     sampling_of,
     with_compile,
     with_models,
+    with_speculation,
 )
 from arith.cli.loading import load
 from arith.cli.progress import RowProgress, say_how_it_went
@@ -48,6 +51,8 @@ def sweep(
     model: Annotated[list[str] | None, MODEL] = None,
     param: Annotated[list[str] | None, PARAM] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
+    speculate: Annotated[str | None, SPECULATE] = None,
+    draft_tokens: Annotated[str | None, DRAFT_TOKENS] = None,
     max_rows: Annotated[int | None, typer.Option(help="rows in one batch at most")] = None,
     compile: Annotated[str | None, COMPILE] = None,
     device: Annotated[
@@ -74,6 +79,7 @@ def sweep(
     if samples is not None:
         sampling["num_return_sequences"] = samples
     document = with_compile(with_models(Spec.load(spec), model), compile)
+    document = with_speculation(document, speculate, draft_tokens)
     options = sampling_of(document, sampling)
     document = settled(document, options, param, params_file)
     points = document.swept()[1]

@@ -22,8 +22,9 @@ PLAIN_KINDS = ("operand", "parameter", "constant", "position", "linear", "multip
 """Nodes that bring no token back which an operand gives -inf: it shows in their values as -inf or NaN."""
 
 
-def _outside(inputs: Inputs) -> bool:
-    return any(bool((logits == -torch.inf).any()) for logits in inputs.operands.values())
+def _outside(inputs: Inputs) -> list[Tensor]:
+    """For each operand in which rows `[rows]` it gives some token -inf."""
+    return [logits.amin(dim=-1) == -torch.inf for logits in inputs.operands.values()]
 
 
 def name_row(row: int) -> str:
@@ -46,33 +47,36 @@ class Program:
         return describe(self.nodes)
 
     def log_probs(
-        self,
-        inputs: Inputs,
-        place: Callable[[int], str] = name_row,
-        exact: bool = False,
-        run: Run | None = None,
+        self, inputs: Inputs, place: Callable[[int], str] = name_row, exact: bool = False
     ) -> Tensor:
         """The normalised log-probabilities `[rows, vocab]` of the formula, -inf outside its support.
 
-        Where the operands may hold -inf pass `exact`; without it that is found out from the result, and the
-        rows concerned are computed again. Raises `EvaluationError` with the place of the row and the part of
-        the formula that has no value there: an empty support, a division by zero, a NaN. `run` is `self.run`
-        in another form, such as a compiled one.
+        Where the operands may hold -inf pass `exact`; without it that is found out, and the rows concerned
+        are computed again. Raises `EvaluationError` with the place of the row and the part of the formula
+        that has no value there: an empty support, a division by zero, a NaN.
         """
-        exact = exact or (not self._is_plain and _outside(inputs))
-        result, faulty = (run or self.run)(inputs, exact)
-        if not faulty.any():
-            return result
-        if not exact:
-            rows = faulty.nonzero().squeeze(-1)
-            chosen = inputs.rows(rows)
-            again, still = self.run(chosen, exact=True)
-            if still.any():
-                first = int(still.nonzero()[0])
-                raise self._diagnosis(chosen.rows(torch.tensor([first])), place(int(rows[first])))
-            return result.index_copy(0, rows, again)
-        first = int(faulty.nonzero()[0])
-        raise self._diagnosis(inputs.rows(torch.tensor([first])), place(first))
+        log_probs, doubtful = self.run(inputs, True) if exact else self.attempt(inputs)
+        rows = doubtful.nonzero().squeeze(-1)
+        return self.settled(inputs, log_probs, rows, place) if len(rows) else log_probs
+
+    def attempt(self, inputs: Inputs, run: Run | None = None) -> tuple[Tensor, Tensor]:
+        """The same without a wait for the device: the log-probabilities, and in which rows `[rows]` they may
+        be wrong and have to be `settled`. `run` is `self.run` in another form, such as a compiled one."""
+        log_probs, doubtful = (run or self.run)(inputs, False)
+        for outside in () if self._is_plain else _outside(inputs):
+            doubtful = doubtful | outside
+        return log_probs, doubtful
+
+    def settled(
+        self, inputs: Inputs, log_probs: Tensor, rows: Tensor, place: Callable[[int], str] = name_row
+    ) -> Tensor:
+        """`log_probs` with these of the rows computed again, exactly. Raises as `log_probs` does."""
+        chosen = inputs.rows(rows)
+        again, faulty = self.run(chosen, exact=True)
+        if faulty.any():
+            first = int(faulty.nonzero()[0])
+            raise self._diagnosis(chosen.rows(torch.tensor([first])), place(int(rows[first])))
+        return log_probs.index_copy(0, rows, again)
 
     def run(self, inputs: Inputs, exact: bool) -> tuple[Tensor, Tensor]:
         """The log-probabilities `[rows, vocab]`, and which rows `[rows]` are faulty: an undefined row is NaN

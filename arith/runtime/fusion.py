@@ -2,8 +2,9 @@
 step."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -24,19 +25,23 @@ from grammar.errors import FormulaError
 @dataclass(frozen=True, eq=False)
 class Fused:
     """The step's distributions: `log_probs` of the formula, and the operands' logits, `[rows, vocab]`
-    each, None of one that ran for no row."""
+    each, None of one that ran for no row. Rows `[rows]` that are `doubtful` have to be settled."""
 
     log_probs: Tensor
+    doubtful: Tensor
     logits: Mapping[str, Tensor | None]
+
+    def of_formula(self, tokens: Tensor) -> dict[str, Tensor]:
+        """The log-probabilities `[rows]` of one token a row, for `formula` alone."""
+        return {FORMULA: self.log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).float()}
 
     def of_tokens(self, tokens: Tensor) -> dict[str, Tensor]:
         """The log-probabilities `[rows]` of one token a row, for `formula` and each operand; NaN for one that
         ran for no row."""
-        chosen = tokens.unsqueeze(-1)
-        found = {FORMULA: self.log_probs.gather(-1, chosen).squeeze(-1).float()}
+        found = self.of_formula(tokens)
         for name, logits in self.logits.items():
             nothing = found[FORMULA].new_full((len(tokens),), math.nan)
-            found[name] = nothing if logits is None else log_probs_of(logits, chosen)
+            found[name] = nothing if logits is None else log_probs_of(logits, tokens.unsqueeze(-1))
         return found
 
 
@@ -110,27 +115,50 @@ class Fusion:
         """The logits of some of `count` positions as logits of all, 0 elsewhere."""
         return {leaf: self._spread(chosen, part, count) for leaf, (chosen, part) in logits.items()}
 
-    def with_token(
-        self, totals: Mapping[str, float], logits: Mapping[Leaf, Tensor], position: int, token: int
-    ) -> dict[str, float]:
-        """The running totals of the operands that are added up, with one more token, chosen at a position."""
-        new = dict(totals)
-        for name in self.totalled:
-            leaf = (self.operands[name], None)
-            if leaf in logits:
-                row = logits[leaf][position : position + 1]
-                new[name] += log_probs_of(row, torch.tensor([[token]], device=row.device)).item()
-        return new
+    def log_probs_of_drafted(
+        self, drafted: Sequence[Sequence[int]], logits: Mapping[Leaf, Tensor]
+    ) -> dict[str, Iterator[float]]:
+        """What each operand that is added up gives the drafted tokens, row after row. The logits have one
+        position more for each row than it has tokens."""
+        leaves = {name: (self.operands[name], None) for name in self.totalled}
+        ran = {name: leaf for name, leaf in leaves.items() if leaf in logits}
+        starts = accumulate((len(tokens) + 1 for tokens in drafted), initial=0)
+        places = [at + n for at, tokens in zip(starts, drafted, strict=False) for n in range(len(tokens))]
+        if not ran or not places:
+            return {name: iter(()) for name in ran}
+        chosen = torch.tensor([token for tokens in drafted for token in tokens], device=self.device)
+        told = [log_probs_of(logits[leaf][places], chosen.unsqueeze(-1)) for leaf in ran.values()]
+        return {name: iter(values) for name, values in zip(ran, torch.stack(told).tolist(), strict=True)}
 
     def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The formula at each of the moments, from logits `[moments, vocab]`; a leaf that didn't run is
         missing."""
+        fused = self.attempt(moments, logits)
+        rows = fused.doubtful.nonzero().flatten().tolist()
+        return self.settled(fused, rows, moments, logits) if rows else fused
+
+    def attempt(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
+        """The same without a wait for the device; in rows that are doubtful it may be wrong."""
         inputs = self.inputs(moments, logits)
-        log_probs = self.program.log_probs(inputs, lambda number: moments[number].place, run=self._run)
+        log_probs, doubtful = self.program.attempt(inputs, self._run)
         ran = {name for name, operand in self.operands.items() if (operand, None) in logits}
         return Fused(
-            log_probs, {name: whole if name in ran else None for name, whole in inputs.operands.items()}
+            log_probs,
+            doubtful,
+            {name: whole if name in ran else None for name, whole in inputs.operands.items()},
         )
+
+    def settled(
+        self,
+        fused: Fused,
+        rows: Sequence[int],
+        moments: Sequence[Moment],
+        logits: Mapping[Leaf, Tensor],
+    ) -> Fused:
+        """`fused` with these of the rows computed exactly, and none in doubt. Raises `EvaluationError`."""
+        inputs, numbers = self.inputs(moments, logits), torch.tensor(rows, device=self.device)
+        log_probs = self.program.settled(inputs, fused.log_probs, numbers, lambda n: moments[n].place)
+        return replace(fused, log_probs=log_probs, doubtful=torch.zeros_like(fused.doubtful))
 
     def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:
         """What the program is given at each of the moments, which are its rows."""

@@ -9,12 +9,13 @@ from torch import Tensor
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.arrival import Arrival
 from arith.runtime.backbones.memory import out_of_memory
-from arith.runtime.fusion import Fusion
+from arith.runtime.decision import Decision, decide
+from arith.runtime.fusion import Fused, Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading, first_positions
 from arith.runtime.plan import no_room_for
 from arith.runtime.rewinding.rewind import Rewinding
 from arith.runtime.row import Row
-from arith.runtime.sampling.choice import Chosen, TokenChoice
+from arith.runtime.sampling.choice import TokenChoice
 from arith.runtime.sampling.stopping import Criteria
 from arith.runtime.speculation.drafts import Proposal, with_known
 from arith.runtime.speculation.speculation import Speculation
@@ -149,7 +150,7 @@ class Generation:
         """Gives each row the tokens that the formula chooses at the positions read, up to the first one that
         was not drafted; notes them with their log-probabilities: one transfer to the host."""
         try:
-            chosen, figures = self.choose(readings, proposals, logits)
+            decision = self.decide(readings, proposals, logits)
         except Exception as error:
             if out_of_memory(error) or not any(proposal.tokens for proposal in proposals):
                 raise
@@ -157,20 +158,18 @@ class Generation:
             for proposal in proposals:
                 proposal.keep(0)
             readings, logits = first_positions(readings, logits)
-            chosen, figures = self.choose(readings, proposals, logits)
-        columns = (chosen.tokens, *figures.values())
-        table = torch.stack([column.float() for column in columns]).tolist()  # ids below 2^24 are exact
+            decision = self.decide(readings, proposals, logits)
         position = 0
         for reading, proposal in zip(readings, proposals, strict=True):
             row, row.fresh = reading.row, []
             for ahead in range(reading.count):
                 at = position + ahead
-                if self.rewinding is not None and at in chosen.without_choice:
+                if self.rewinding is not None and at in decision.lost:
                     self.rewinding.without_choice(row)
                     break
-                token = int(table[0][at])
-                values = {name: column[at] for name, column in zip(figures, table[1:], strict=True)}
-                criterion = self.done(row, token, chosen.scores[at : at + 1])  # which may fail
+                token = decision.tokens[at]
+                values = {name: column[at] for name, column in decision.figures.items()}
+                criterion = self.done(row, token, decision.scores[at : at + 1])  # which may fail
                 row.append(token, values)
                 row.finish_reason = row.ending.reason(token, len(row.tokens), criterion)
                 if self.rewinding is not None and self.rewinding.goes_back(row):
@@ -179,15 +178,13 @@ class Generation:
                     break
             position += reading.count
 
-    def choose(
+    def decide(
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], logits: LeafLogits
-    ) -> tuple[Chosen, dict[str, Tensor]]:
-        """A token for each position read, and its log-probabilities `[positions]` by their names."""
+    ) -> Decision:
+        """A token for each position read, with its log-probabilities."""
         spread = self.fusion.spread(logits, sum(reading.count for reading in readings))
         moments = self.moments(readings, proposals, spread)
-        fused = self.fusion.evaluate(moments, spread)
-        chosen = self.choice(moments, fused.log_probs)
-        return chosen, fused.of_tokens(chosen.tokens)
+        return decide(self.fusion, self.choice, moments, spread, Fused.of_tokens)
 
     def done(self, row: Row, token: int, scores: Tensor) -> bool:
         """Whether a stopping criterion ends the row with this token, chosen from these `[1, vocab]`."""
@@ -199,14 +196,15 @@ class Generation:
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], spread: Mapping[Leaf, Tensor]
     ) -> list[Moment]:
         """The rows at the positions read: with the drafted tokens up to there."""
+        drafted = [p.tokens[: r.count - 1] for r, p in zip(readings, proposals, strict=True)]
+        added = self.fusion.log_probs_of_drafted(drafted, spread)
         found: list[Moment] = []
-        for reading, proposal in zip(readings, proposals, strict=True):
+        for reading, tokens in zip(readings, drafted, strict=True):
             row, totals = reading.row, reading.row.totals
             found.append(Moment(row, row.tokens, totals))
-            for ahead, token in enumerate(proposal.tokens[: reading.count - 1], start=1):
-                if self.fusion.totalled:
-                    totals = self.fusion.with_token(totals, spread, len(found) - 1, token)
-                found.append(Moment(row, [*row.tokens, *proposal.tokens[:ahead]], totals))
+            for ahead in range(1, len(tokens) + 1):
+                totals = {**totals, **{name: totals[name] + next(values) for name, values in added.items()}}
+                found.append(Moment(row, [*row.tokens, *tokens[:ahead]], totals))
         return found
 
     def let_go(self, rows: Sequence[Row]) -> None:

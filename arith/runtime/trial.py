@@ -8,13 +8,12 @@ from itertools import cycle, islice
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
 from arith.runtime.backbones.backbone import Backbone
-from arith.runtime.backbones.lane import Lane
 from arith.runtime.engine import Engine
 from arith.runtime.row import Row
 
@@ -104,12 +103,12 @@ class Trial:
             for one, count in counts
         )
 
-    def step_and_forwards_ms(self, rows: int) -> tuple[float, float]:
-        """Milliseconds a step of a call with so many rows, and those of them that the forwards of its
+    def run_and_forwards_ms(self, rows: int) -> tuple[Timing, float]:
+        """A call with so many rows, and the milliseconds of each of its steps that the forwards of its
         backbones took. Measured in one call, so that both had the same machine."""
-        with timed_steps(list(self.lanes())) as spent:
+        with timed_forwards(list(self.lanes())) as spent:
             timing = self.run(rows)
-        return timing.step_ms, 1e3 * sum(spent) / max(timing.steps, 1)
+        return timing, 1e3 * sum(spent) / max(timing.steps, 1)
 
     def weight_bytes(self) -> int:
         """The memory of the language models' weights, in bytes."""
@@ -151,29 +150,29 @@ def forwards_ms(model: PreTrainedModel, lanes: int, length: int, steps: int, *, 
 
 
 @contextmanager
-def timed_steps(backbones: Sequence[Backbone]) -> Iterator[list[float]]:
-    """Within it, the seconds of each step of these backbones come to stand in the list it gives."""
+def timed_forwards(backbones: Sequence[Backbone]) -> Iterator[list[float]]:
+    """Within it, the seconds of each forward of these backbones come to stand in the list it gives, but for
+    those that read prompts."""
     spent: list[float] = []
 
-    def timed(backbone: Backbone) -> Callable[[Sequence[Lane], Sequence[int]], Tensor]:
-        step = backbone.step
-
-        def run(lanes: Sequence[Lane], tokens: Sequence[int]) -> Tensor:
-            started = time.perf_counter()
-            logits = step(lanes, tokens)
+    def timed(backbone: Backbone, run: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_run(*arguments: Any) -> Any:
+            before, started = len(spent), time.perf_counter()
+            found = run(*arguments)
             synchronise(backbone.device)
+            del spent[before:]  # those of forwards within this one
             spent.append(time.perf_counter() - started)
-            return logits
+            return found
 
-        return run
+        return timed_run
 
     for backbone in backbones:
-        vars(backbone)["step"] = timed(backbone)
+        vars(backbone).update(step=timed(backbone, backbone.step), extend=timed(backbone, backbone.extend))
     try:
         yield spent
     finally:
         for backbone in backbones:
-            del vars(backbone)["step"]
+            del vars(backbone)["step"], vars(backbone)["extend"]
 
 
 def bare_model(backbone: Backbone, lanes: int = 1) -> PreTrainedModel:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from arith.runtime.sweeping.points import Point
     from arith.runtime.sweeping.sweep import SweepResult
 
-NO_MATTER = ("versions", "weights", "compile", "operator_folders")
+NO_MATTER = ("versions", "weights", "speculate", "compile", "operator_folders")
 """Keys of a specification that change no text, or are compared by themselves."""
 PACKAGES = ("torch", "transformers", "peft")
 SHOWN = 80  # characters of a prompt

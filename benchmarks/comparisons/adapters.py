@@ -1,7 +1,9 @@
 """LoRA operands on one backbone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
+
+from transformers import PreTrainedModel
 
 from arith import Formula
 from arith.runtime.measuring import Figure, Spread, Target, in_turn
@@ -33,20 +35,25 @@ def adapters(subject: Subject, extent: Extent) -> Iterator[Figure]:
         )
         ours, without = (subject.trial(formula, extent.tokens) for formula in (adapted, bare))
         # An adapter merged into a model of its own leaves it the size and the speed of the base.
-        model = subject.plain(dtype)
+        models = [subject.plain(dtype) for _ in range(3)]
         yield memory("the base alone", ours.weight_bytes(), without.weight_bytes(), MEMORY)
-        yield memory("three models", ours.weight_bytes(), 3 * weight_bytes(model), None)
+        yield memory("three models", ours.weight_bytes(), weight_bytes(*models), None)
         length, steps = ours.prompt_length(), extent.tokens - 1
         for rows in extent.rows:
             mine, plain, theirs = in_turn(
                 partial(ours.step_ms, rows),
                 partial(without.step_ms, rows),
-                partial(forwards_ms, model, rows, length, steps),
+                partial(_each_ms, models, rows, length, steps),
                 repeats=extent.repeats,
             )
             case = f"base + 2 LoRA, B = {rows}, {dtype}"
             yield Figure.of("the lanes without adapters", case, "ms a step", mine, plain, TIME)
-            yield Figure.of("three models' forwards", case, "ms a step", mine, [3 * one for one in theirs])
+            yield Figure.of("three models' forwards", case, "ms a step", mine, theirs)
+
+
+def _each_ms(models: Sequence[PreTrainedModel], rows: int, length: int, steps: int) -> float:
+    """Milliseconds for a plain forward of each of the models over so many rows."""
+    return sum(forwards_ms(model, rows, length, steps) for model in models)
 
 
 def memory(measured: str, ours: int, baseline: int, target: Target | None) -> Figure:

@@ -34,6 +34,6 @@ def floor(subject: Subject, extent: Extent) -> Iterator[Figure]:
 
 def _step_ms(trial: Trial, rows: int, own: list[float]) -> float:
     """Milliseconds a step; those of its forwards are put to `own`."""
-    step, forwards = trial.step_and_forwards_ms(rows)
+    timing, forwards = trial.run_and_forwards_ms(rows)
     own.append(forwards)
-    return step
+    return timing.step_ms

@@ -41,9 +41,12 @@ def test_the_last_line_is_one_json_object_and_the_lines_before_are_its_table(
     assert len(table) == 2 + len(found)
     assert all(row.count("|") == table[0].count("|") for row in table)
     steps = [one for one in found if one["unit"] == "ms a step"]
-    assert [one["case"] for one in steps] == ["1 row", "3 rows"]
+    named = [(one["measured"], one["case"]) for one in steps]
+    against = ("plain forwards", "forwards of the same call")
+    assert named == [(one, case) for case in ("1 row", "3 rows") for one in against]
     for one in steps:
         assert one["ours"] > 0 and one["ratio"]["median"] == pytest.approx(one["ours"] / one["baseline"])
+        assert one["measured"] == "plain forwards" or one["ratio"]["lowest"] > 1
     assert all(one["ours"] > 0 for one in found if one["unit"] == "tokens/s")
 
 
@@ -105,6 +108,27 @@ def test_plain_forwards_run_as_many_lanes_as_the_engine_and_no_adapter(
     trial.params = {"alpha": 0.0}  # an operand without weight doesn't run
     trial.plain_step_ms(3)
     assert seen[-1] == (3, 1)
+
+
+def test_the_forwards_of_a_call_are_those_behind_its_prompts_each_once(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that ticks in every forward: those of steps, and of drafted tokens that are checked."""
+    from arith import LLM
+
+    engine = Engine(LLM(tiny_llama, template="{prompt}"))
+    (backbone,) = engine.runner.models.backbones.values()
+    ticks = [0]
+    backbone.model.register_forward_pre_hook(lambda _module, _arguments: ticks.__setitem__(0, ticks[0] + 1))
+    monkeypatch.setattr("arith.runtime.trial.time.perf_counter", lambda: float(ticks[0]))
+    timing, forwards_ms = Trial(engine, ["hello"], 5).run_and_forwards_ms(2)
+    assert timing.steps == 4 and forwards_ms == 1e3
+    drafting = Trial(Engine(LLM(tiny_llama, template="{prompt}"), speculate="prompt_lookup"), ["ab ab ab"], 5)
+    (backbone,) = drafting.lanes()
+    backbone.model.register_forward_pre_hook(lambda _module, _arguments: ticks.__setitem__(0, ticks[0] + 1))
+    before = backbone.stats.forwards
+    timing, forwards_ms = drafting.run_and_forwards_ms(1)
+    assert forwards_ms == pytest.approx(1e3 * (backbone.stats.forwards - before - 1) / timing.steps)
 
 
 def test_forwards_without_a_cache_run_whole_texts(tiny_llama: str) -> None:

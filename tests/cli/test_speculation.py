@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Arith, Spec, refused
+from tests.cli.conftest import Arith, Spec, Sweep, refused
 
 
 def texts(arith: Arith, path: Path, *flags: str) -> tuple[list[str], str]:
@@ -41,6 +41,30 @@ def test_what_is_superseded_drafts_unless_it_is_told_not_to(
         assert found == expected and ("tokens drafted" in said) == drafts
 
 
+def test_a_sweep_goes_on_with_another_draft(arith: Arith, swept: Sweep, tmp_path: Path) -> None:
+    """A draft changes no text, so it makes no other sweep."""
+    words, plain, drafted = swept(), tmp_path / "plain", tmp_path / "drafted"
+    assert arith(*words, "--out", plain).exit_code == 0
+    result = arith(*words, "--out", drafted, "--speculate", "base", "--draft-tokens", "2")
+    assert result.exit_code == 0 and "tokens drafted" in result.stderr, result.stderr
+    written = [(folder / "results.jsonl").read_text().splitlines() for folder in (plain, drafted)]
+    one, other = (
+        sorted((str(row["point"]), row["prompt"], row["text"]) for row in map(json.loads, rows))
+        for rows in written
+    )
+    assert one == other
+    result = arith(*words, "--out", drafted, "--samples", "2", "--speculate", "false")
+    assert result.exit_code == 0 and "tokens drafted" not in result.stderr, result.stderr
+    assert len((drafted / "results.jsonl").read_text().splitlines()) == 2 * len(one)
+
+
+def test_a_draft_is_measured(arith: Arith, spec: Spec, tiny_llama_other: str) -> None:
+    path = spec("base + 0.3*other", base={}, other={"model": tiny_llama_other})
+    flags = ("--tokens", "8", "--repeats", "1", "--rows", "1", "--speculate", "base", "--draft-tokens", "2")
+    result = arith("bench", path, *flags)
+    assert result.exit_code == 0 and "forwards a token" in result.stdout, result.output
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -53,3 +77,4 @@ def test_what_is_superseded_drafts_unless_it_is_told_not_to(
 )
 def test_a_wrong_draft_is_refused(arith: Arith, spec: Spec, flags: list[str], words: list[str]) -> None:
     refused(arith("generate", spec(), "--prompt", "a", *flags), *words)
+    refused(arith("bench", spec(), *flags), *words)

@@ -266,6 +266,8 @@ def test_what_a_call_has_learnt_holds_for_the_next(tiny_llama: str, tiny_llama_o
         engine.stats.reset()
         engine.generate(PROMPTS, speculate=wrong, **options)
     assert engine.stats.speculation.off and engine.stats.drafted < first / 2
+    engine.generate(PROMPTS, **options)
+    assert "left off" not in str(engine.stats.speculation), "the last call left nothing off"
     engine.stats.reset()
     engine.generate(PROMPTS, speculate={"draft": "-7*base"}, **options)
     assert engine.stats.drafted == first, "another draft has a pace of its own"

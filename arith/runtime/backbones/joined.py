@@ -8,7 +8,6 @@ are further outputs of it. Which layers belong together is seen in a forward of 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -39,13 +38,12 @@ class Joint(nn.Module):
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
         self.sizes = [*self.widths, self.product.out_features - self.wide]
-        # Of each layer with adapters: where its outputs begin, and where the low-rank states that the rows of
-        # its B matrices belong to.
-        starts = [0, *accumulate(self.widths)]
-        places = accumulate(map(len, downs), initial=self.wide)
+        # The parts of a product: outputs of the layers, low-rank states of those with adapters, and the rest.
+        ranks = [len(down) for down in downs]
+        self.cuts = [*self.widths, *ranks, self.product.out_features - self.wide - self.ranks]
+        # Of each layer with adapters: the numbers of both its parts, and its B matrices.
         self.adapted = [
-            (starts[number], place, f"up_{number}")
-            for place, (number, _) in zip(places, adapted, strict=False)
+            (number, len(layers) + place, f"up_{number}") for place, (number, _) in enumerate(adapted)
         ]
         for number, layer in adapted:
             self.register_buffer(f"up_{number}", layer.up)
@@ -69,11 +67,9 @@ class Joint(nn.Module):
         if mask is not None:
             low = product.narrow(-1, self.wide, self.ranks)
             self.lanes.by_lane(low, mask.shape[0], self.place).mul_(mask)
-            flat = product.view(-1, product.shape[-1])
-            for start, place, name in self.adapted:
-                up: Tensor = getattr(self, name)
-                ranks, width = up.shape
-                flat.narrow(1, start, width).addmm_(flat.narrow(1, place, ranks), up)
+            flat: Sequence[Tensor] = product.view(-1, product.shape[-1]).split_with_sizes(self.cuts, dim=1)
+            for output, states_of, name in self.adapted:
+                flat[output].addmm_(flat[states_of], getattr(self, name))
         parts: Sequence[Tensor] = product.split_with_sizes(self.sizes, dim=-1)
         return parts
 

@@ -1,9 +1,9 @@
 """The choice of rows' next tokens: processors, random numbers, the race."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from arith.operands.llm import LLM
@@ -17,12 +17,12 @@ from arith.runtime.sampling.sampler import Race
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """A token `[rows]` for each moment, and the scores `[rows, vocab]` that it was chosen from. The tokens of
-    moments to which bans left none mean nothing."""
+    """A token `[rows]` for each moment, the scores `[rows, vocab]` that it was chosen from, and which moments
+    `[rows]` are lost: bans left them no token, and theirs mean nothing."""
 
     tokens: Tensor
     scores: Tensor
-    without_choice: frozenset[int]
+    lost: Tensor
 
 
 class TokenChoice:
@@ -34,6 +34,11 @@ class TokenChoice:
         self._race = race
         self._processors = processors
         self._first_operand = first_operand
+
+    @property
+    def asks_the_caller(self) -> bool:
+        """Whether a caller's own processors take part."""
+        return self._processors.given
 
     def history(self, row: Row, tokens: Sequence[int]) -> list[int]:
         """What processors and criteria see as `input_ids`."""
@@ -49,7 +54,9 @@ class TokenChoice:
             if (tokens := moment.row.bans.get(len(moment.tokens)))
         }
         scores = self._processors(log_probs, histories, banned)
-        lost = frozenset(n for n in banned if not math.isfinite(scores[n].max().item()))
+        lost = scores.new_zeros(len(moments), dtype=torch.bool)
+        if banned:
+            lost = ~scores.amax(dim=-1).isfinite()
         if self._sampling.greedy:
             return Chosen(scores.argmax(dim=-1), scores, lost)
         # A row that went back draws with other numbers: its old ones led to what is forbidden.

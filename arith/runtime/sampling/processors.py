@@ -45,6 +45,11 @@ class Processors:
                 )
 
     @property
+    def given(self) -> bool:
+        """Whether any were given."""
+        return bool(self._given)
+
+    @property
     def need_histories(self) -> bool:
         """Whether a call looks at the histories; without that, any may be passed."""
         return bool(self._penalty or self._given)

@@ -1,5 +1,6 @@
 """Drafts: tokens that a row may take next, guessed more cheaply than its formula tells them."""
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from arith.errors import EvaluationError
 from arith.operands.llm import LLM
 from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbones.memory import out_of_memory
-from arith.runtime.fusion import Fusion
+from arith.runtime.decision import decide
+from arith.runtime.fusion import Fused, Fusion
 from arith.runtime.lanes import Lanes, LeafLogits, Reading
+from arith.runtime.result import FORMULA
 from arith.runtime.row import Row
 from arith.runtime.sampling.choice import TokenChoice
 from arith.runtime.speculation.pace import Pace
@@ -115,13 +118,11 @@ class FormulaDraft:
             for at, one in zip(chosen, part, strict=True):
                 proposals[going[at]].known.setdefault(leaf, []).append(one)
         moments = [Moment(rows[n], [*rows[n].tokens, *proposals[n].tokens], rows[n].totals) for n in going]
-        fused = self.fusion.evaluate(moments, self.fusion.spread(logits, len(going)))
-        tokens = self.choice(moments, fused.log_probs).tokens
-        chances = fused.log_probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1).exp()
-        table = torch.stack([tokens.float(), chances.float()]).tolist()
-        for n, token, chance in zip(going, *table, strict=True):
-            proposals[n].tokens.append(int(token))
-            proposals[n].grades.append(min(int(chance * BANDS), BANDS - 1))
+        spread = self.fusion.spread(logits, len(going))
+        decision = decide(self.fusion, self.choice, moments, spread, Fused.of_formula)
+        for n, token, chance in zip(going, decision.tokens, decision.figures[FORMULA], strict=True):
+            proposals[n].tokens.append(token)
+            proposals[n].grades.append(min(int(math.exp(chance) * BANDS), BANDS - 1))
 
 
 class PromptLookup:

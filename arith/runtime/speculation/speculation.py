@@ -84,4 +84,4 @@ class Speculation:
                 checking=ended - self._drafted,
                 seconds=ended - self._started,
             )
-            self.stats.off = self.pace.off
+        self.stats.off = self.draft is not None and self.pace.off
