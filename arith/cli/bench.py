@@ -18,9 +18,8 @@ from arith.cli.flags import (
     PARAMS,
     SPECULATE,
     params_of,
-    with_compile,
     with_models,
-    with_speculation,
+    with_speed,
 )
 from arith.cli.loading import load
 from arith.errors import OptionError
@@ -71,8 +70,7 @@ def bench(
         for value in values:
             if value < least:
                 raise OptionError(f"--{name} {value}: it has to be at least {least}")
-    document = with_compile(with_models(Spec.load(spec), model), compile)
-    document = with_speculation(document, speculate, draft_tokens)
+    document = with_speed(with_models(Spec.load(spec), model), compile, speculate, draft_tokens)
     params = params_of(document, param, params_file)
     lines = [PromptLine("the prompt", PROMPT)] if prompts is None else read_prompts(prompts)
     engine = load(document, lines, max_rows=max(counts), device=device)

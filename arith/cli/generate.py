@@ -19,9 +19,8 @@ from arith.cli.flags import (
     params_of,
     sampling_flags,
     sampling_of,
-    with_compile,
     with_models,
-    with_speculation,
+    with_speed,
 )
 from arith.cli.loading import load
 from arith.cli.output import results_file, write_row
@@ -90,9 +89,7 @@ def generate(
     """
     from arith.operands.fingerprint import fingerprints
 
-    document = with_speculation(
-        with_compile(with_models(Spec.load(spec), model), compile), speculate, draft_tokens
-    )
+    document = with_speed(with_models(Spec.load(spec), model), compile, speculate, draft_tokens)
     options = sampling_of(document, sampling)
     params = params_of(document, param, params_file)
     lines = choose_prompts(prompt, prompts)

@@ -18,9 +18,8 @@ from arith.cli.flags import (
     given_params,
     sampling_flags,
     sampling_of,
-    with_compile,
     with_models,
-    with_speculation,
+    with_speed,
 )
 from arith.cli.loading import load
 from arith.cli.progress import RowProgress, say_how_it_went
@@ -78,13 +77,12 @@ def sweep(
         raise OptionError("--workers is about a cluster", "name it with --ray")
     if samples is not None:
         sampling["num_return_sequences"] = samples
-    document = with_compile(with_models(Spec.load(spec), model), compile)
-    document = with_speculation(document, speculate, draft_tokens)
+    document = with_speed(with_models(Spec.load(spec), model), compile, speculate, draft_tokens)
     options = sampling_of(document, sampling)
     document = settled(document, options, param, params_file)
     points = document.swept()[1]
     lines = read_prompts(prompts)
-    refuse_too_many(len(lines), len(points), options.num_return_sequences)
+    total = total_rows(len(lines), len(points), options.num_return_sequences)
     folder = SweepFolder(out, document, digest_of(document))
     with folder.results as file:
         for note in folder.notes:
@@ -96,7 +94,6 @@ def sweep(
         if not missing:
             say(f"nothing to do: all rows are in {file.path} already")
             return
-        total = len(lines) * len(points) * options.num_return_sequences
         progress = RowProgress(total, done=total - len(missing))
         run = Run(document, lines, heads, options, missing, max_rows, device)
         if ray is None:
@@ -105,11 +102,12 @@ def sweep(
             write_all(run_on_cluster(run, ray, workers), file, progress)
 
 
-def refuse_too_many(prompts: int, points: int, samples: int) -> None:
-    """Raises `OptionError` for rows that no memory would hold, as of a slip of the pen."""
+def total_rows(prompts: int, points: int, samples: int) -> int:
+    """How many rows there are. Raises `OptionError` for more than memory holds, as of a slip of the pen."""
     if (rows := prompts * points * samples) > MOST_ROWS:
         parts = f"{prompts:,} prompts, {points:,} points and {samples:,} samples"
         raise OptionError(f"{parts} make {rows:,} rows, and one sweep has at most {MOST_ROWS:,}")
+    return rows
 
 
 @dataclass(frozen=True)
