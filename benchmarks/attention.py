@@ -1,41 +1,35 @@
 """The attention of a call, timed where it happens."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
-from arith.runtime.trial import synchronise
+from arith.runtime.trial import Lap
 
 
 @dataclass
 class Attention:
-    """Seconds that attention took: over the tokens of prompts, and over single tokens in steps."""
+    """The laps of attention: over the tokens of prompts, and over single tokens in steps."""
 
-    prompts: float = 0.0
-    steps: float = 0.0
+    prompts: list[Lap] = field(default_factory=list)
+    steps: list[Lap] = field(default_factory=list)
 
 
 @contextmanager
 def timed_attention() -> Iterator[Attention]:
-    """Within it, the attention of all backbones whose steps aren't compiled is added up."""
+    """Within it, the attention of all backbones whose steps aren't compiled is timed."""
     spent = Attention()
 
     def timed(module: nn.Module, query: Tensor, *others: Any, **named: Any) -> tuple[Tensor, None]:
-        synchronise(query.device)
-        started = time.perf_counter()
+        lap = Lap(query.device)
         found = grouped_attention(module, query, *others, **named)
-        synchronise(query.device)
-        seconds = time.perf_counter() - started
-        if query.shape[2] == 1:
-            spent.steps += seconds
-        else:
-            spent.prompts += seconds
+        lap.stop()
+        (spent.steps if query.shape[2] == 1 else spent.prompts).append(lap)
         return found
 
     AttentionInterface.register(NAME, timed)
@@ -43,3 +37,8 @@ def timed_attention() -> Iterator[Attention]:
         yield spent
     finally:
         AttentionInterface.register(NAME, grouped_attention)
+
+
+def seconds(laps: Iterable[Lap]) -> float:
+    """How long they took together."""
+    return sum(lap.seconds for lap in laps)

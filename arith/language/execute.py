@@ -1,6 +1,6 @@
 """One evaluation of a graph, node by node."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -48,7 +48,7 @@ class Execution:
             case "position":
                 return self.inputs.positions[str(node.payload)].to(self.dtype)
             case "constant":
-                return torch.tensor([[node.payload]], dtype=self.dtype, device=self.device)
+                return torch.full((1, 1), cast(float, node.payload), dtype=self.dtype, device=self.device)
             case "linear":
                 return self._linear(node)
             case "multiply" | "divide":

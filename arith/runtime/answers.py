@@ -11,6 +11,7 @@ from arith.language.vocabulary import Vocabulary
 from arith.operands.llm import LLM
 from arith.runtime.guides import Context, Guide
 from arith.runtime.row import Row
+from arith.runtime.sending import send
 
 Leaf = tuple[LLM, int | None]
 """An operand's logits: behind its last block (None), or those of an early exit."""
@@ -19,16 +20,17 @@ Leaf = tuple[LLM, int | None]
 class Facts:
     """What stays the same for all rows of an engine: the vocabulary, and the guides by their names."""
 
-    def __init__(self, texts: Callable[[], Sequence[str]], guides: Mapping[str, Guide]):
+    def __init__(self, texts: Callable[[], Sequence[str]], guides: Mapping[str, Guide], device: torch.device):
         self._texts = texts
         self.guides = guides
+        self._device = device
         self._masks: dict[str, Tensor] = {}
         self._tokens: dict[str, int] = {}
 
     def matching(self, pattern: str) -> Tensor:
-        """The tokens `[1, vocab]` that match."""
+        """The tokens `[1, vocab]` that match, on the device."""
         if pattern not in self._masks:
-            self._masks[pattern] = self._vocabulary.matching(pattern)
+            self._masks[pattern] = self._vocabulary.matching(pattern).to(self._device)
         return self._masks[pattern]
 
     def token(self, text: str) -> int:
@@ -85,7 +87,7 @@ class Answers:
     def log_likelihood(self, operand: str) -> Tensor:
         # A draft may ask for an operand that its row's results don't hold: it drafts as if at the beginning.
         totals = [moment.totals.get(operand, 0.0) for moment in self.moments]
-        return torch.tensor(totals, dtype=torch.float32, device=self.device).unsqueeze(-1)
+        return send(totals, self.device, torch.float32).unsqueeze(-1)
 
     def strength(self, classifier: str, *, prompt: bool) -> Tensor:
         guide = self.facts.guides[classifier]

@@ -19,6 +19,7 @@ from arith.runtime.backbones.compiled import compiles
 from arith.runtime.compiled_function import CompiledFunction
 from arith.runtime.options import Compile
 from arith.runtime.result import FORMULA
+from arith.runtime.sending import send
 from grammar.errors import FormulaError
 
 
@@ -93,6 +94,7 @@ class Fusion:
         self._run: Run = self.program.run
         if self.program.is_closed and compiles(compile, device):
             self._run = CompiledFunction(self.program.run, _agree, compile, "the formula")
+        self._exact = False  # whether an operand was found to give tokens -inf
         self.totalled = tuple(str(call["operand"]) for call in self.program.calls("log_likelihood"))
 
     def refuse_unknown_tokens(self) -> None:
@@ -126,7 +128,7 @@ class Fusion:
         places = [at + n for at, tokens in zip(starts, drafted, strict=False) for n in range(len(tokens))]
         if not ran or not places:
             return {name: iter(()) for name in ran}
-        chosen = torch.tensor([token for tokens in drafted for token in tokens], device=self.device)
+        chosen = send([token for tokens in drafted for token in tokens], self.device)
         told = [log_probs_of(logits[leaf][places], chosen.unsqueeze(-1)) for leaf in ran.values()]
         return {name: iter(values) for name, values in zip(ran, torch.stack(told).tolist(), strict=True)}
 
@@ -140,7 +142,10 @@ class Fusion:
     def attempt(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The same without a wait for the device; in rows that are doubtful it may be wrong."""
         inputs = self.inputs(moments, logits)
-        log_probs, doubtful = self.program.attempt(inputs, self._run)
+        if self._exact:
+            log_probs, doubtful = self.program.run(inputs, exact=True)
+        else:
+            log_probs, doubtful = self.program.attempt(inputs, self._run)
         ran = {name for name, operand in self.operands.items() if (operand, None) in logits}
         return Fused(
             log_probs,
@@ -155,9 +160,14 @@ class Fusion:
         moments: Sequence[Moment],
         logits: Mapping[Leaf, Tensor],
     ) -> Fused:
-        """`fused` with these of the rows computed exactly, and none in doubt. Raises `EvaluationError`."""
-        inputs, numbers = self.inputs(moments, logits), torch.tensor(rows, device=self.device)
+        """`fused` with these of the rows computed exactly, and none in doubt. Raises `EvaluationError`.
+
+        What was in doubt and has a value was so because an operand excludes tokens, as it will again: from
+        now on all is computed exactly at once.
+        """
+        inputs, numbers = self.inputs(moments, logits), send(rows, self.device)
         log_probs = self.program.settled(inputs, fused.log_probs, numbers, lambda n: moments[n].place)
+        self._exact = True
         return replace(fused, log_probs=log_probs, doubtful=torch.zeros_like(fused.doubtful))
 
     def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:
@@ -184,14 +194,14 @@ class Fusion:
         )
 
     def _spread(self, chosen: Sequence[int], part: Tensor, count: int) -> Tensor:
-        part = part.to(self.device)
+        part = part[..., : self.vocabulary].to(self.device)
         if len(chosen) == count and list(chosen) == list(range(count)):
             return part
-        return self._nothing(count, part.dtype).index_copy(0, torch.tensor(chosen, device=self.device), part)
+        return self._nothing(count, part.dtype).index_copy(0, send(chosen, self.device), part)
 
     def _nothing(self, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.zeros(count, self.vocabulary, dtype=dtype, device=self.device)
 
     def _column(self, values: Sequence[float]) -> Tensor:
         """`[rows, 1]`, float32."""
-        return torch.tensor(values, dtype=torch.float32, device=self.device).unsqueeze(-1)
+        return send(values, self.device, torch.float32).unsqueeze(-1)

@@ -56,6 +56,7 @@ class Generation:
     def run(self) -> Iterator[list[Row]]:
         """Yields, whenever rows got tokens (their `fresh` ones), these rows; a row whose `finish_reason` is
         set comes for the last time."""
+        self.speculation.begin()
         self.lanes.reserve(min(self.max_rows, len(self.waiting)), self.longest)
         while self.waiting or self.arrival or self.active:
             rows = self.turn_within_memory()
@@ -148,7 +149,7 @@ class Generation:
 
     def advance(self, readings: Sequence[Reading], proposals: Sequence[Proposal], logits: LeafLogits) -> None:
         """Gives each row the tokens that the formula chooses at the positions read, up to the first one that
-        was not drafted; notes them with their log-probabilities: one transfer to the host."""
+        was not drafted; notes them with their log-probabilities."""
         try:
             decision = self.decide(readings, proposals, logits)
         except Exception as error:

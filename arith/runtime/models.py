@@ -42,7 +42,9 @@ class Models:
         distinct = dict.fromkeys(self.readers.values())
         self.windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
         self.end_ids = {operand: end_ids(operand) for operand in distinct}
-        vocabulary = vocabulary_of(self.readers)
+        vocabulary = common = vocabulary_of(self.operands)
+        if set(self.readers) != set(self.operands):
+            common = vocabulary_of(self.readers)
         self.exits = exits_of([program] if draft is None else [program, draft.program], self.readers)
         refuse_missing_layers(self.exits, self.readers)
         self.plan.refuse_if_impossible()
@@ -50,15 +52,23 @@ class Models:
         classifiers = {n: one for n, one in self.declared.items() if isinstance(one, GuideOperand)}
         loaded = load_guides(classifiers.values(), self.tokenizer, device)
         guides = {name: loaded[operand] for name, operand in classifiers.items()}
-        facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides)
+        facts, self._draft_facts = (
+            Facts(partial(token_texts, self.tokenizer, one.size), guides, device)
+            for one in (vocabulary, common)
+        )
+        self.draft_vocabulary = common.size
         self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts, compile)
         self.fusion.refuse_unknown_tokens()
         self.race = race_on(device, compile)
-        self.backbones = _load_backbones(self.plan, self.exits, vocabulary.size, device, compile)
+        sizes = dict.fromkeys(self.readers.values(), common.size)
+        sizes |= dict.fromkeys(self.operands.values(), vocabulary.size)
+        self.backbones = _load_backbones(self.plan, self.exits, sizes, device, compile)
         uncompiled = _uncompiled(self.backbones) if compile == "on" else []
         readers = {**self.readers, **classifiers}
         untrained = [note for name, one in readers.items() for note in contradictions(name, one)]
-        self.notes = (*vocabulary.notes, *untrained, *_slower(self.backbones, guides), *uncompiled)
+        drafted = [] if common.size == vocabulary.size else [_narrower(common.size, vocabulary.size)]
+        slower = _slower(self.backbones, guides)
+        self.notes = (*vocabulary.notes, *drafted, *untrained, *slower, *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
         """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""
@@ -70,7 +80,8 @@ class Models:
                 )
         operands = {name: self.readers[name] for name in draft.program.operands}
         fusion = self.fusion
-        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts, self.compile)
+        facts = self._draft_facts
+        return Fusion(draft, operands, self.draft_vocabulary, fusion.device, facts, self.compile)
 
     def forget(self) -> None:
         """Ends all lanes, and gives back the memory of caches, but where compiled programs need it."""
@@ -113,16 +124,18 @@ def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str
 def _load_backbones(
     plan: Plan,
     exits: Mapping[LLM, Sequence[int]],
-    vocabulary: int,
+    vocabulary: Mapping[LLM, int],
     device: torch.device,
     compile: Compile,
 ) -> dict[LLM, Backbone]:
-    """Each operand's backbone, with the early exits that are asked of its operands."""
+    """Each operand's backbone, with the early exits that are asked of its operands. `vocabulary`: of how many
+    tokens each operand is to give logits, at least."""
     backbones: dict[LLM, Backbone] = {}
     for planned in plan.backbones:
         model = load_model(planned.weights, device)
         asked = [k for _, operand in planned.lanes for k in exits.get(operand, ())]
-        backbone = make_backbone(model, planned.adapters, vocabulary, asked, compile)
+        size = max(vocabulary[operand] for _, operand in planned.lanes)
+        backbone = make_backbone(model, planned.adapters, size, asked, compile)
         backbones.update((operand, backbone) for _, operand in planned.lanes)
     return backbones
 
@@ -135,6 +148,10 @@ def _slower(backbones: Mapping[LLM, Backbone], guides: Mapping[str, Guide]) -> l
         *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in lanes.items()),
         *(f"`{name}` reads each candidate as a whole text: {why}" for name, why in texts.items()),
     ]
+
+
+def _narrower(common: int, vocabulary: int) -> str:
+    return f"the draft knows {common} of the {vocabulary} tokens: a text with others goes on without it"
 
 
 def _uncompiled(backbones: Mapping[LLM, Backbone]) -> list[str]:

@@ -1,6 +1,7 @@
 """A row: one sequence, with its prompt, sample index, parameter values and random stream."""
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Row:
     names: Mapping[str, LLM]  # of all the formula's operands, classifiers aside
     key: int
     drafting: frozenset[LLM | GuideOperand] = frozenset()  # the operands that draft for it
+    draftable: int = sys.maxsize  # how many tokens of the vocabulary these know
     ending: "Ending" = field(init=False)  # of a row that is generated
     tokens: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)  # those that it was given last, at once
@@ -70,7 +72,7 @@ class Row:
         """The models that its formula needs, guides aside."""
         return frozenset(one for one in self.needed if isinstance(one, LLM))
 
-    @cached_property
+    @property
     def runs(self) -> frozenset[LLM]:
         """The models that run for it, those of drafts included."""
         return self.reads.union(one for one in self.drafting if isinstance(one, LLM))
@@ -79,6 +81,8 @@ class Row:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
         self.fresh.append(token)
+        if token >= self.draftable:
+            self.drafting = frozenset()
         for name, value in logprobs.items():
             ran = self.ran(name)
             self.logprobs[name].append(value if ran else math.nan)

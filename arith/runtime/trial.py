@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -104,11 +104,12 @@ class Trial:
         )
 
     def run_and_forwards_ms(self, rows: int) -> tuple[Timing, float]:
-        """A call with so many rows, and the milliseconds of each of its steps that the forwards of its
-        backbones took. Measured in one call, so that both had the same machine."""
-        with timed_forwards(list(self.lanes())) as spent:
+        """A call with so many rows, and the milliseconds of each of its steps that forwards took, those of
+        drafts included. Measured in one call, so that both had the same machine."""
+        backbones = dict.fromkeys(self.engine.runner.models.backbones.values())
+        with timed_forwards(list(backbones)) as forwards:
             timing = self.run(rows)
-        return timing, 1e3 * sum(spent) / max(timing.steps, 1)
+        return timing, 1e3 * sum(lap.seconds for lap in forwards) / max(timing.steps, 1)
 
     def weight_bytes(self) -> int:
         """The memory of the language models' weights, in bytes."""
@@ -149,19 +150,49 @@ def forwards_ms(model: PreTrainedModel, lanes: int, length: int, steps: int, *, 
     return 1e3 * (time.perf_counter() - started) / steps
 
 
+class Lap:
+    """The time of what a device does between `Lap(device)` and `stop()`. On CUDA the device notes it, and the
+    host doesn't wait for that before `seconds` are asked for."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._started = self._mark()
+        self._stopped = self._started
+
+    def stop(self) -> None:
+        """The end."""
+        self._stopped = self._mark()
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        if isinstance(self._started, float):
+            return float(self._stopped - self._started)
+        self._stopped.synchronize()
+        return float(self._started.elapsed_time(self._stopped)) / 1e3
+
+    def _mark(self) -> Any:
+        if self._device.type != "cuda":
+            synchronise(self._device)
+            return time.perf_counter()
+        event = cast(Any, torch.cuda).Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+
 @contextmanager
-def timed_forwards(backbones: Sequence[Backbone]) -> Iterator[list[float]]:
-    """Within it, the seconds of each forward of these backbones come to stand in the list it gives, but for
-    those that read prompts."""
-    spent: list[float] = []
+def timed_forwards(backbones: Sequence[Backbone]) -> Iterator[list[Lap]]:
+    """Within it, a lap of each forward of these backbones comes to stand in the list it gives, but for those
+    that read prompts."""
+    laps: list[Lap] = []
 
     def timed(backbone: Backbone, run: Callable[..., Any]) -> Callable[..., Any]:
         def timed_run(*arguments: Any) -> Any:
-            before, started = len(spent), time.perf_counter()
+            before, lap = len(laps), Lap(backbone.device)
             found = run(*arguments)
-            synchronise(backbone.device)
-            del spent[before:]  # those of forwards within this one
-            spent.append(time.perf_counter() - started)
+            lap.stop()
+            del laps[before:]  # those of forwards within this one
+            laps.append(lap)
             return found
 
         return timed_run
@@ -169,7 +200,7 @@ def timed_forwards(backbones: Sequence[Backbone]) -> Iterator[list[float]]:
     for backbone in backbones:
         vars(backbone).update(step=timed(backbone, backbone.step), extend=timed(backbone, backbone.extend))
     try:
-        yield spent
+        yield laps
     finally:
         for backbone in backbones:
             del vars(backbone)["step"], vars(backbone)["extend"]

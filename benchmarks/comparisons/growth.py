@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from arith.runtime.measuring import Figure, Target, in_turn
 from arith.runtime.trial import Timing, Trial
-from benchmarks.attention import Attention, timed_attention
+from benchmarks.attention import Attention, seconds, timed_attention
 from benchmarks.subject import PROMPTS, Extent, Subject
 
 # Twice the lanes may take twice the time, and a little for noise.
@@ -54,12 +54,14 @@ def contexts(subject: Subject, extent: Extent) -> Iterator[Figure]:
         length = trial.prompt_length()
         case = f"N = 2, B = 1, prompts of {length} tokens"
         step = statistics.median(call.step_ms for call, _ in found)
-        outside = statistics.median(call.step_ms - 1e3 * spent.steps / call.steps for call, spent in found)
+        outside = statistics.median(
+            call.step_ms - 1e3 * seconds(spent.steps) / call.steps for call, spent in found
+        )
         steps.append(outside)
         yield Figure("longer context", case, "ms a step", step, note=f"{outside:.1f} outside attention")
-        reading = [(call.seconds - call.decoding, spent.prompts) for call, spent in found]
-        prompt = statistics.median(1e3 * seconds for seconds, _ in reading)
-        token = statistics.median(1e3 * (seconds - spent) / (2 * length) for seconds, spent in reading)
+        reading = [(call.seconds - call.decoding, seconds(spent.prompts)) for call, spent in found]
+        prompt = statistics.median(1e3 * whole for whole, _ in reading)
+        token = statistics.median(1e3 * (whole - attending) / (2 * length) for whole, attending in reading)
         prompts.append(token)
         yield Figure(
             "longer context", case, "ms a prompt", prompt, note=f"{token:.2f} a token outside attention"

@@ -9,7 +9,7 @@ import torch
 
 from arith import Engine
 from arith.runtime.measuring import Figure, Target, in_turn
-from arith.runtime.trial import Trial, bare_model, forwards_ms, weight_bytes
+from arith.runtime.trial import Trial, bare_model, forwards_ms, timed_forwards, weight_bytes
 from tests.cli.conftest import Arith, Spec, refused
 from tests.conftest import save_lora
 
@@ -129,6 +129,23 @@ def test_the_forwards_of_a_call_are_those_behind_its_prompts_each_once(
     before = backbone.stats.forwards
     timing, forwards_ms = drafting.run_and_forwards_ms(1)
     assert forwards_ms == pytest.approx(1e3 * (backbone.stats.forwards - before - 1) / timing.steps)
+
+
+def test_forwards_of_drafts_and_of_models_without_a_cache_are_counted_once(
+    tiny_llama: str, tiny_mamba: str
+) -> None:
+    from arith import LLM, Formula
+
+    small, large = (LLM(model, template="{prompt}") for model in (tiny_llama, tiny_mamba))
+    engine = Engine(Formula("supersede(small, large)", small=small, large=large), speculate={"tokens": 2})
+    spent: list[float] = []
+    for backbone in dict.fromkeys(engine.runner.models.backbones.values()):
+        backbone.model.register_forward_pre_hook(lambda _module, _arguments: spent.append(1.0))
+    backbones = list(dict.fromkeys(engine.runner.models.backbones.values()))
+    with timed_forwards(backbones) as laps:
+        engine.generate("hello", max_new_tokens=6)
+    stats = [backbone.stats for backbone in backbones]
+    assert 0 < len(laps) < len(spent) and all(one.forwards for one in stats)
 
 
 def test_forwards_without_a_cache_run_whole_texts(tiny_llama: str) -> None:

@@ -8,10 +8,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from arith import LLM, Engine, Formula
+from arith.runtime.fusion import Fusion
 from arith.runtime.generation import Generation
 
 aten = torch.ops.aten
 WAITING = (
+    aten.item.default,
+    aten.is_nonzero.default,
     aten._local_scalar_dense.default,
     aten.nonzero.default,
     aten.equal.default,
@@ -70,7 +73,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Counter[str]]:
         "a + 0.5*b",
         "max(a, b)",
         "where(p(a) > 0.01, a, b)",
-        "within(a + b, top_k(b, 20))",
+        "within(a + b, min_p(b, 0.01))",
         "a + 0.1*log_likelihood(b)*b",
         "(0.5 + 0.1*t)*a + 0.2*layer(b, 1)",
     ],
@@ -89,6 +92,34 @@ def test_a_step_waits_once_for_all_rows_and_operands(
     assert all(step == {"tolist": 1} for step in steps), steps
 
 
+@pytest.mark.parametrize("support", ["top_k(b, 20)", "top_p(b, 0.9)", "typical(b, 0.9)"])
+def test_where_a_vocabulary_is_sorted_a_support_waits_for_nothing_and_is_the_same(
+    support: str,
+    steps: list[Counter[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_llama: str,
+    tiny_llama_other: str,
+) -> None:
+    engine = Engine(Formula(f"within(a + b, {support})", a=LLM(tiny_llama), b=LLM(tiny_llama_other)))
+    expected = engine.generate(PROMPTS, **OPTIONS)
+    steps.clear()
+    monkeypatch.setattr("arith.language.operators.support.SORTING", ("cpu",))
+    found = engine.generate(PROMPTS, **OPTIONS)
+    assert steps and all(step == {"tolist": 1} for step in steps), steps
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
+def test_a_step_waits_for_nothing_more_where_tokens_are_banned(
+    steps: list[Counter[str]], tiny_llama: str, tiny_llama_other: str
+) -> None:
+    """A guard that rejects every other text."""
+    formula = Formula("a + 0.5*b", a=LLM(tiny_llama), b=LLM(tiny_llama_other))
+    engine = Engine(formula)
+    forbid = [lambda text, ended: 0 if len(text) % 2 and not ended else None]
+    engine.generate(PROMPTS, forbid=forbid, **OPTIONS)
+    assert engine.stats.rewinds and all(step == {"tolist": 1} for step in steps), steps
+
+
 @pytest.mark.parametrize("speculate", ["b", "prompt_lookup"])
 def test_a_step_waits_once_for_each_drafted_token_and_once_for_all_that_are_checked(
     speculate: str, steps: list[Counter[str]], tiny_llama: str, tiny_llama_other: str
@@ -98,3 +129,32 @@ def test_a_step_waits_once_for_each_drafted_token_and_once_for_all_that_are_chec
     assert steps
     most = 3 if speculate == "b" else 1
     assert all(set(step) == {"tolist"} and step["tolist"] <= most for step in steps), steps
+
+
+def test_a_row_in_doubt_is_computed_exactly_beside_others_and_from_then_on_at_once(
+    monkeypatch: pytest.MonkeyPatch, tiny_llama: str, tiny_llama_other: str
+) -> None:
+    """Weight 0 times -inf has no value unless the term is kept out; the weight follows from the step, so the
+    operand runs."""
+    spread, settled, rows = Fusion.spread, Fusion.settled, list[list[int]]()
+
+    def excluding(self: Fusion, logits: Any, count: int) -> Any:
+        found = spread(self, logits, count)
+        leaf = (self.operands["b"], None)
+        found[leaf] = found[leaf].clone()
+        found[leaf][0, :9] = -torch.inf
+        return found
+
+    def noting(self: Fusion, fused: Any, doubtful: Any, *others: Any) -> Any:
+        rows.append(list(doubtful))
+        return settled(self, fused, doubtful, *others)
+
+    expected = Engine(Formula("a", a=LLM(tiny_llama))).generate(PROMPTS, **OPTIONS)
+    monkeypatch.setattr(Fusion, "spread", excluding)
+    monkeypatch.setattr(Fusion, "settled", noting)
+    formula = Formula("a + where(t > 99, 1, 0)*b", a=LLM(tiny_llama), b=LLM(tiny_llama_other))
+    found = Engine(formula).generate(PROMPTS, **OPTIONS)
+    assert rows == [[0]]
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs["formula"] == pytest.approx(other.logprobs["formula"], abs=1e-4)

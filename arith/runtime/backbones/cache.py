@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
+from arith.runtime.sending import send
+
 
 @dataclass
 class LayerPool:
@@ -126,7 +128,7 @@ class SlotCache(Cache):
             kind: store.new_empty(len(sources), length, *store.shape[2:]) for kind, store in shapes.items()
         }
         devices = {store.device for store in self._stores()}
-        indices = {device: torch.tensor([sources, targets], device=device) for device in devices}
+        indices = {device: send([sources, targets], device) for device in devices}
         for store in self._stores():
             read, write = indices[store.device]
             buffer = buffers[store.device, store.dtype, store.shape[2:]]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from arith.errors import OperandError
+from arith.runtime.sending import send
 
 # Which adapter the ranks of a layer belong to: (adapter, number of its ranks), in order.
 RankLayout = tuple[tuple[str, int], ...]
@@ -66,7 +67,7 @@ class LaneAdapters:
         lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
         owners = [numbers[adapter] for adapter, ranks in layout for _ in range(ranks)]
         owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
-        return owned.to(device, dtype) if max(lanes) >= 0 else None
+        return send(owned, device, dtype) if max(lanes) >= 0 else None
 
 
 class MixedLora(nn.Module):

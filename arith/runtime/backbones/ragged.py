@@ -7,6 +7,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from arith.runtime.sending import send
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -30,7 +32,7 @@ class Ragged:
             for start, count in zip(starts, counts, strict=False)
         ]
         places = [row * width + at for row, count in enumerate(counts) for at in range(count)]
-        return cls(torch.tensor(padded, device=device), torch.tensor(places, device=device))
+        return cls(send(padded, device), send(places, device))
 
     def pad(self, states: Tensor) -> Tensor:
         """`[1, heads, tokens, size]` to `[lanes, heads, width, size]`."""

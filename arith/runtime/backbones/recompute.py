@@ -14,6 +14,7 @@ from arith.runtime.backbones.head import logits_at, without_cache
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.outputs import Outputs
+from arith.runtime.sending import send
 
 
 class RecomputeOpening:
@@ -162,7 +163,7 @@ class RecomputeBackbone:
             logits = logits_at(
                 self.model,
                 columns,
-                input_ids=torch.tensor([list(tokens)], device=self.device),
+                input_ids=send([list(tokens)], self.device),
                 **self._options,
             )
         self.stats.add(length, length)

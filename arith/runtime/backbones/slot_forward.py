@@ -20,6 +20,7 @@ from arith.runtime.backbones.masks import MaskLayout
 from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.backbones.pool import LanePool
 from arith.runtime.backbones.ragged import Ragged
+from arith.runtime.sending import send
 
 
 class SlotForward:
@@ -68,7 +69,7 @@ class SlotForward:
             early = {}
         else:
             inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
-            chosen = None if columns is None else torch.tensor(columns, device=self.device)
+            chosen = None if columns is None else send(columns, self.device)
             with self.exits.capture(chosen) as early:
                 logits = logits_at(self.model, chosen, **inputs)
         self.stats.add(tokens.numel(), useful)
@@ -85,16 +86,16 @@ class SlotForward:
             for lane, own in zip(lanes, tokens, strict=True)
             for number, token in enumerate(own)
         ]
-        written, positions, ids = torch.tensor([row[:3] for row in flat], device=self.device).unbind(1)
-        seen = torch.tensor(new_positions(lanes, counts), device=self.device)
+        written, positions, ids = send([row[:3] for row in flat], self.device).unbind(1)
+        seen = send(new_positions(lanes, counts), self.device)
         slots = [lane.slot for lane in lanes]
-        rows = slot_rows(slots, torch.tensor(slots, device=self.device))
+        rows = slot_rows(slots, send(slots, self.device))
         length = max(len(lane.tokens) + count for lane, count in zip(lanes, counts, strict=True))
         self.adapters.select([row[3] for row in flat], 1)
         self.pool.cache.place(written, positions[:, None], rows, length)
         ends = accumulate(counts)
         wanted = [at for end, kept in zip(ends, keep, strict=True) for at in range(end - kept, end)]
-        columns = torch.tensor([wanted], device=self.device) if len(wanted) < len(flat) else None
+        columns = send([wanted], self.device) if len(wanted) < len(flat) else None
         with self.exits.capture(columns) as early:
             logits = logits_at(
                 self.model,
@@ -148,9 +149,9 @@ class SlotForward:
         """The model's inputs for `tokens` at `positions`, whose keys and values are written to the `cells` of
         `slots`, and which see these up to `length`."""
         self.adapters.select(adapters, tokens.shape[1])
-        at = torch.tensor(positions, device=self.device)
-        where = torch.tensor(slots, device=self.device)
-        written = torch.tensor(cells, device=self.device)
+        at = send(positions, self.device)
+        where = send(slots, self.device)
+        written = send(cells, self.device)
         self.pool.cache.place(where, written, slot_rows(slots, where), length)
         return {
             "input_ids": tokens.to(self.device),

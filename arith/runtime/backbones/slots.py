@@ -9,6 +9,7 @@ from arith.errors import PromptError
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens, new_positions
 from arith.runtime.backbones.opening import SlotOpening
 from arith.runtime.backbones.slot_forward import SlotForward
+from arith.runtime.sending import send
 
 
 class SlotBackbone:
@@ -148,7 +149,7 @@ class SlotBackbone:
         ]
         outputs = self._forward(
             ordered,
-            torch.tensor(padded, device=self.device),
+            send(padded, self.device),
             new_positions(ordered, counts),
             None if [keep[one] for one in order] == counts == [width] * len(lanes) else kept,
             sum(counts),
@@ -156,7 +157,7 @@ class SlotBackbone:
         logits = outputs.logits
         if order != list(range(len(lanes))):
             rows = sorted(range(len(order)), key=lambda row: order[row])
-            logits = logits[torch.tensor(rows, device=self.device)]
+            logits = logits[send(rows, self.device)]
         for row, one in enumerate(order):
             lanes[one].tokens.extend(tokens[one])
             if outputs.early:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from arith.runtime.sending import send
+
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 # The largest float32 below 1, over 2^31: 31 random bits then give a number strictly between 0 and 1.
 UNIT = (1 - 2**-24) / 2**31
@@ -47,7 +49,7 @@ def row_words(keys: Sequence[int], steps: Sequence[int], device: torch.device | 
         for stream in STREAMS
     ]
     halves = [[[_signed(word >> shift & 0xFFFFFFFF) for word in one] for shift in (0, 32)] for one in words]
-    return torch.tensor(halves, dtype=torch.int32, device=device).unsqueeze(-1)
+    return send(halves, torch.device(device), torch.int32).unsqueeze(-1)
 
 
 def noise_of(codes: Tensor, words: Tensor) -> Tensor:

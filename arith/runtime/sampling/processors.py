@@ -8,6 +8,7 @@ from torch import Tensor
 
 from arith.errors import OptionError
 from arith.runtime.options import Sampling
+from arith.runtime.sending import send
 
 Processor = Callable[[Any, Any], Tensor]
 
@@ -132,4 +133,4 @@ def _padded(histories: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """`[rows, longest]` token ids; a row is filled up with a token it has, which the penalty hits once."""
     longest = max(map(len, histories))
     filled = [[*history, *[history[-1]] * (longest - len(history))] for history in histories]
-    return torch.tensor(filled, dtype=torch.int64, device=device)
+    return send(filled, device, torch.int64)

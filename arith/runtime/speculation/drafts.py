@@ -87,7 +87,7 @@ class FormulaDraft:
 
     def propose(self, rows: Sequence[Row], room: Sequence[int], lanes: Lanes, pace: Pace) -> list[Proposal]:
         proposals = [Proposal() for _ in rows]
-        # A row whose prompt is too long for the operands that draft has none of them.
+        # A row whose text the operands that draft can't read has none of them.
         going = [n for n, row in enumerate(rows) if row.drafting or not self.fusion.operands]
         for drafted in range(min(pace.most, max(room, default=0))):
             going = [n for n in going if room[n] > drafted]

@@ -52,6 +52,10 @@ class Speculation:
         self.stats = stats
         self._started = self._drafted = 0.0
 
+    def begin(self) -> None:
+        """The call begins to run."""
+        self.stats.off = False
+
     def propose(self, rows: Sequence[Row], lanes: Lanes) -> list[Proposal]:
         """Each row's draft, of as many tokens as it has room for at most."""
         self._started = time.perf_counter()
@@ -84,4 +88,4 @@ class Speculation:
                 checking=ended - self._drafted,
                 seconds=ended - self._started,
             )
-        self.stats.off = self.draft is not None and self.pace.off
+            self.stats.off = self.pace.off
