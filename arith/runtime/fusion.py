@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from arith.language import Formula
 from arith.language.inputs import Inputs
@@ -94,7 +94,6 @@ class Fusion:
         self._run: Run = self.program.run
         if self.program.is_closed and compiles(compile, device):
             self._run = CompiledFunction(self.program.run, _agree, compile, "the formula")
-        self._exact = False  # whether an operand was found to give tokens -inf
         self.totalled = tuple(str(call["operand"]) for call in self.program.calls("log_likelihood"))
 
     def refuse_unknown_tokens(self) -> None:
@@ -129,7 +128,8 @@ class Fusion:
         if not ran or not places:
             return {name: iter(()) for name in ran}
         chosen = send([token for tokens in drafted for token in tokens], self.device)
-        told = [log_probs_of(logits[leaf][places], chosen.unsqueeze(-1)) for leaf in ran.values()]
+        at = send(places, self.device)
+        told = [log_probs_of(logits[leaf].index_select(0, at), chosen.unsqueeze(-1)) for leaf in ran.values()]
         return {name: iter(values) for name, values in zip(ran, torch.stack(told).tolist(), strict=True)}
 
     def evaluate(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
@@ -142,10 +142,7 @@ class Fusion:
     def attempt(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Fused:
         """The same without a wait for the device; in rows that are doubtful it may be wrong."""
         inputs = self.inputs(moments, logits)
-        if self._exact:
-            log_probs, doubtful = self.program.run(inputs, exact=True)
-        else:
-            log_probs, doubtful = self.program.attempt(inputs, self._run)
+        log_probs, doubtful = self.program.attempt(inputs, self._run)
         ran = {name for name, operand in self.operands.items() if (operand, None) in logits}
         return Fused(
             log_probs,
@@ -160,14 +157,9 @@ class Fusion:
         moments: Sequence[Moment],
         logits: Mapping[Leaf, Tensor],
     ) -> Fused:
-        """`fused` with these of the rows computed exactly, and none in doubt. Raises `EvaluationError`.
-
-        What was in doubt and has a value was so because an operand excludes tokens, as it will again: from
-        now on all is computed exactly at once.
-        """
+        """`fused` with these of the rows computed exactly, and none in doubt. Raises `EvaluationError`."""
         inputs, numbers = self.inputs(moments, logits), send(rows, self.device)
         log_probs = self.program.settled(inputs, fused.log_probs, numbers, lambda n: moments[n].place)
-        self._exact = True
         return replace(fused, log_probs=log_probs, doubtful=torch.zeros_like(fused.doubtful))
 
     def inputs(self, moments: Sequence[Moment], logits: Mapping[Leaf, Tensor]) -> Inputs:
@@ -194,7 +186,9 @@ class Fusion:
         )
 
     def _spread(self, chosen: Sequence[int], part: Tensor, count: int) -> Tensor:
-        part = part[..., : self.vocabulary].to(self.device)
+        part = part.to(self.device)
+        if part.shape[-1] < self.vocabulary:  # of an operand that only drafts, and knows fewer tokens
+            part = nn.functional.pad(part, (0, self.vocabulary - part.shape[-1]), value=-torch.inf)
         if len(chosen) == count and list(chosen) == list(range(count)):
             return part
         return self._nothing(count, part.dtype).index_copy(0, send(chosen, self.device), part)

@@ -1,6 +1,7 @@
 """What a formula runs: backbones for its operands, guides for its classifiers, and what holds for all."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -42,9 +43,8 @@ class Models:
         distinct = dict.fromkeys(self.readers.values())
         self.windows = {operand: context_window(load_config(operand.weights)) for operand in distinct}
         self.end_ids = {operand: end_ids(operand) for operand in distinct}
-        vocabulary = common = vocabulary_of(self.operands)
-        if set(self.readers) != set(self.operands):
-            common = vocabulary_of(self.readers)
+        vocabulary = vocabulary_of(self.operands)
+        self.known = known_tokens(self.operands, self.readers, vocabulary.size)
         self.exits = exits_of([program] if draft is None else [program, draft.program], self.readers)
         refuse_missing_layers(self.exits, self.readers)
         self.plan.refuse_if_impossible()
@@ -52,23 +52,17 @@ class Models:
         classifiers = {n: one for n, one in self.declared.items() if isinstance(one, GuideOperand)}
         loaded = load_guides(classifiers.values(), self.tokenizer, device)
         guides = {name: loaded[operand] for name, operand in classifiers.items()}
-        facts, self._draft_facts = (
-            Facts(partial(token_texts, self.tokenizer, one.size), guides, device)
-            for one in (vocabulary, common)
-        )
-        self.draft_vocabulary = common.size
+        facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides, device)
         self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts, compile)
         self.fusion.refuse_unknown_tokens()
         self.race = race_on(device, compile)
-        sizes = dict.fromkeys(self.readers.values(), common.size)
-        sizes |= dict.fromkeys(self.operands.values(), vocabulary.size)
-        self.backbones = _load_backbones(self.plan, self.exits, sizes, device, compile)
+        self.backbones = _load_backbones(self.plan, self.exits, self.known, device, compile)
         uncompiled = _uncompiled(self.backbones) if compile == "on" else []
         readers = {**self.readers, **classifiers}
         untrained = [note for name, one in readers.items() for note in contradictions(name, one)]
-        drafted = [] if common.size == vocabulary.size else [_narrower(common.size, vocabulary.size)]
+        narrower = _narrower(self.readers, self.known, vocabulary.size)
         slower = _slower(self.backbones, guides)
-        self.notes = (*vocabulary.notes, *drafted, *untrained, *slower, *uncompiled)
+        self.notes = (*vocabulary.notes, *narrower, *untrained, *slower, *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
         """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""
@@ -80,8 +74,7 @@ class Models:
                 )
         operands = {name: self.readers[name] for name in draft.program.operands}
         fusion = self.fusion
-        facts = self._draft_facts
-        return Fusion(draft, operands, self.draft_vocabulary, fusion.device, facts, self.compile)
+        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts, self.compile)
 
     def forget(self) -> None:
         """Ends all lanes, and gives back the memory of caches, but where compiled programs need it."""
@@ -102,12 +95,26 @@ def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOp
 def vocabulary_of(operands: Mapping[str, LLM]) -> Vocabulary:
     """The vocabulary over which the operands are combined, from their configurations and tokenizers. Raises
     what `common_vocabulary` raises."""
-    return common_vocabulary(
-        {
-            name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
-            for name, o in operands.items()
-        }
-    )
+    return common_vocabulary(_members(operands))
+
+
+def _members(operands: Mapping[str, LLM]) -> dict[str, Member]:
+    return {
+        name: Member(load_tokenizer(o), load_config(o.weights).get_text_config().vocab_size, o.vocab)
+        for name, o in operands.items()
+    }
+
+
+def known_tokens(operands: Mapping[str, LLM], readers: Mapping[str, LLM], vocabulary: int) -> dict[LLM, int]:
+    """How many tokens of the formula's vocabulary each operand knows: all, or fewer where it only drafts.
+    Raises `OperandError` for one whose tokens are others."""
+    known = dict.fromkeys(operands.values(), vocabulary)
+    for name, operand in readers.items():
+        if operand not in known:
+            members = _members({**operands, name: operand})
+            common = common_vocabulary({one: replace(m, policy="common") for one, m in members.items()})
+            known[operand] = min(vocabulary, common.size)
+    return known
 
 
 def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str, LLM]) -> None:
@@ -124,18 +131,18 @@ def refuse_missing_layers(exits: Mapping[LLM, Sequence[int]], names: Mapping[str
 def _load_backbones(
     plan: Plan,
     exits: Mapping[LLM, Sequence[int]],
-    vocabulary: Mapping[LLM, int],
+    known: Mapping[LLM, int],
     device: torch.device,
     compile: Compile,
 ) -> dict[LLM, Backbone]:
-    """Each operand's backbone, with the early exits that are asked of its operands. `vocabulary`: of how many
-    tokens each operand is to give logits, at least."""
+    """Each operand's backbone, with the early exits that are asked of its operands, and logits of the tokens
+    `known`."""
     backbones: dict[LLM, Backbone] = {}
     for planned in plan.backbones:
         model = load_model(planned.weights, device)
         asked = [k for _, operand in planned.lanes for k in exits.get(operand, ())]
-        size = max(vocabulary[operand] for _, operand in planned.lanes)
-        backbone = make_backbone(model, planned.adapters, size, asked, compile)
+        vocabulary = max(known[operand] for _, operand in planned.lanes)
+        backbone = make_backbone(model, planned.adapters, vocabulary, asked, compile)
         backbones.update((operand, backbone) for _, operand in planned.lanes)
     return backbones
 
@@ -150,8 +157,13 @@ def _slower(backbones: Mapping[LLM, Backbone], guides: Mapping[str, Guide]) -> l
     ]
 
 
-def _narrower(common: int, vocabulary: int) -> str:
-    return f"the draft knows {common} of the {vocabulary} tokens: a text with others goes on without it"
+def _narrower(readers: Mapping[str, LLM], known: Mapping[LLM, int], vocabulary: int) -> list[str]:
+    """Which operands know fewer tokens than the formula, as those may that only draft."""
+    return [
+        f"`{name}` knows {known[one]} of the {vocabulary} tokens: texts with others go on without its drafts"
+        for name, one in readers.items()
+        if known[one] < vocabulary
+    ]
 
 
 def _uncompiled(backbones: Mapping[LLM, Backbone]) -> list[str]:

@@ -255,25 +255,6 @@ def test_a_draft_that_can_not_be_is_refused(
     assert engine.generate("a", max_new_tokens=2)[0].token_ids
 
 
-def test_a_draft_over_fewer_tokens_changes_no_text(tiny_llama: str, new_llama: Callable[..., str]) -> None:
-    """A row that has got a token which the draft's model doesn't know goes on without it."""
-    larger = new_llama("larger_vocabulary", seed=61, tokenizer={"extra": ("<extra>", "<more>")})
-    options: dict[str, Any] = {"max_new_tokens": 12, "seed": 5, "num_return_sequences": 4}
-    formula = Formula("a + k*tokens(270)", a=raw(larger), k=0.0)
-    draft = Formula("b", b=raw(tiny_llama))
-    alone, drafted = Engine(formula), Engine(formula, speculate={"draft": draft, "tokens": 2})
-    assert len(drafted.notes) == 1 and "the draft knows 270 of the 272 tokens" in drafted.notes[0]
-    for k in (0.0, 3.0, 60.0):
-        drafted.stats.reset()
-        expected, found = (
-            [one.token_ids for one in engine.generate(PROMPTS, params={"k": k}, **options)]
-            for engine in (alone, drafted)
-        )
-        assert found == expected
-        assert any(270 in tokens for tokens in expected) == (k > 0)
-        assert bool(drafted.stats.drafted) == (k < 60), "all rows begin with the token that it lacks"
-
-
 def test_what_a_call_has_learnt_holds_for_the_next(tiny_llama: str, tiny_llama_other: str) -> None:
     """A new pace drafts four tokens in its first round; one that has learnt that none is right, none."""
     options: dict[str, Any] = {"max_new_tokens": 6, "seed": 5, "num_return_sequences": 2}

@@ -10,18 +10,16 @@ from arith.language.values import Dist, Mask, Scalar
 
 WHOLE = Domain("a whole number of at least 1", lambda k: (k >= 1) & (k % 1 == 0))
 SHARE = Domain("a number above 0 and at most 1", lambda p: (p > 0) & (p <= 1))
-FIRST_CANDIDATES = 1024  # a nucleus is nearly always found in these, and sorting all costs fifty times more
-SORTING = ("cuda",)  # devices that sort a vocabulary before the host could learn how much of it is needed
+FIRST_CANDIDATES = (
+    1024  # a nucleus is nearly always found in these; sorting a whole vocabulary costs fifty times more
+)
 
 
 def _kth_largest(values: Tensor, k: Tensor) -> Tensor:
     """The k-th largest value of each row, `[rows, 1]`; k is `[rows, 1]` or `[1, 1]` and is cut to the
     vocabulary."""
     k = k.nan_to_num(1.0).clamp(1, values.shape[-1]).long()
-    if values.device.type in SORTING:
-        largest = values.sort(dim=-1, descending=True).values
-    else:
-        largest = torch.topk(values, int(k.max()), dim=-1).values
+    largest = torch.topk(values, int(k.max()), dim=-1).values
     return largest.gather(-1, k.expand(values.shape[0], 1) - 1)
 
 
@@ -29,8 +27,6 @@ def _kth_largest(values: Tensor, k: Tensor) -> Tensor:
 def _last_score(scores: Tensor, probs: Tensor, p: Tensor) -> Tensor:
     """The score of the token with which the best scored ones together reach the probability `p`,
     `[rows, 1]`."""
-    if scores.device.type in SORTING:
-        return _within_ranked(*scores.sort(dim=-1, descending=True), probs, p)[0]
     first = scores.topk(min(FIRST_CANDIDATES, scores.shape[-1]), dim=-1)
     last, reached = _within_ranked(*first, probs, p)
     missed = (reached <= p) & (p < 1)  # at 1 every token is kept, whatever its score

@@ -77,7 +77,7 @@ class Processors:
         if banned:
             scores = scores.clone()
             for row, tokens in banned.items():
-                scores[row, list(tokens)] = -torch.inf
+                scores[row, send(tokens, scores.device)] = -torch.inf
         for warper in self._warpers:
             scores = warper(None, scores)
         return scores

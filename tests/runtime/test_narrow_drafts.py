@@ -1,0 +1,48 @@
+"""Drafts whose models know fewer tokens than the formula."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from arith import LLM, Engine, Formula
+from tests.runtime.reference import raw
+
+PROMPTS = ["the rain in spain falls", "a b a b a b a b", "Once upon a time there was another", " x"]
+
+
+def test_a_draft_over_fewer_tokens_changes_no_text(tiny_llama: str, new_llama: Callable[..., str]) -> None:
+    """A row that has got a token which the draft's model doesn't know goes on without it."""
+    larger = new_llama("larger_vocabulary", seed=61, tokenizer={"extra": ("<extra>", "<more>")})
+    options: dict[str, Any] = {"max_new_tokens": 12, "seed": 5, "num_return_sequences": 4}
+    formula = Formula("a + k*tokens(270)", a=raw(larger), k=0.0)
+    draft = Formula("b", b=raw(tiny_llama))
+    alone, drafted = Engine(formula), Engine(formula, speculate={"draft": draft, "tokens": 2})
+    assert len(drafted.notes) == 1 and "`b` knows 270 of the 272 tokens" in drafted.notes[0]
+    for k in (0.0, 3.0, 60.0):
+        drafted.stats.reset()
+        expected, found = (
+            [one.token_ids for one in engine.generate(PROMPTS, params={"k": k}, **options)]
+            for engine in (alone, drafted)
+        )
+        assert found == expected
+        assert any(270 in tokens for tokens in expected) == (k > 0)
+        assert bool(drafted.stats.drafted) == (k < 60), "all rows begin with the token that it lacks"
+
+
+def test_a_draft_over_fewer_tokens_is_told_of_all(tiny_llama: str, new_llama: Callable[..., str]) -> None:
+    """Formulas, bans and processors may name tokens that the draft's model lacks; it gives them -inf."""
+    larger = new_llama("larger_vocabulary", seed=61, tokenizer={"extra": ("<extra>", "<more>")})
+
+    def processor(_ids: Any, scores: Tensor) -> Tensor:
+        return scores + torch.arange(272) / 100
+
+    options: dict[str, Any] = {"max_new_tokens": 8, "logits_processor": [processor], "forbid": ["<more>"]}
+    formula = Formula("a - 2*tokens(270)", a=LLM(larger, template="raw", vocab="strict"))
+    expected = [one.token_ids for one in Engine(formula).generate(PROMPTS, **options)]
+    for text in ("b", "b - 2*tokens(270)", "max(b, 0.5*b)"):
+        draft = Formula(text, b=raw(tiny_llama))
+        drafted = Engine(formula, speculate={"draft": draft, "tokens": 2})
+        found = [one.token_ids for one in drafted.generate(PROMPTS, **options)]
+        assert found == expected and drafted.stats.drafted
