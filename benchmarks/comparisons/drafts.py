@@ -76,14 +76,18 @@ def against_plain(
     sampling: Mapping[str, float],
 ) -> Iterator[Figure]:
     """Tokens a second with a draft, against the same texts without."""
+    stats = trial.engine.stats.speculation
     for rows in ROWS:
         trial.engine.stats.reset()
-        ours, plain = in_turn(
-            partial(trial.rate, rows, **drafting, **sampling),
-            partial(trial.rate, rows, speculate=False, **sampling),
-            repeats=extent.repeats,
-        )
-        stats = trial.engine.stats.speculation
-        ended = "left off" if stats.off else "kept on"
+        off: list[bool] = []  # after each call with a draft
+
+        def drafted(rows: int = rows, off: list[bool] = off) -> float:
+            rate = trial.rate(rows, **drafting, **sampling)
+            off.append(stats.off)
+            return rate
+
+        plain_rate = partial(trial.rate, rows, speculate=False, **sampling)
+        ours, plain = in_turn(drafted, plain_rate, repeats=extent.repeats)
+        ended = "left off" if off[-1] else "kept on"
         note = f"{stats.accepted} of {stats.drafted} accepted, {ended} at the end"
         yield Figure.of(measured, f"{case}, B = {rows}", "tokens/s", ours, plain, target, note)
