@@ -1,6 +1,6 @@
 """The attention of a call, timed where it happens."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,8 +37,3 @@ def timed_attention() -> Iterator[Attention]:
         yield spent
     finally:
         AttentionInterface.register(NAME, grouped_attention)
-
-
-def seconds(laps: Iterable[Lap]) -> float:
-    """How long they took together."""
-    return sum(lap.seconds for lap in laps)

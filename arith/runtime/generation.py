@@ -170,7 +170,7 @@ class Generation:
                     break
                 token = decision.tokens[at]
                 values = {name: column[at] for name, column in decision.figures.items()}
-                criterion = self.done(row, token, decision.scores[at : at + 1])  # which may fail
+                criterion = self.done(row, token, decision, at)  # which may fail
                 row.append(token, values)
                 row.finish_reason = row.ending.reason(token, len(row.tokens), criterion)
                 if self.rewinding is not None and self.rewinding.goes_back(row):
@@ -187,11 +187,13 @@ class Generation:
         moments = self.moments(readings, proposals, spread)
         return decide(self.fusion, self.choice, moments, spread, Fused.of_tokens)
 
-    def done(self, row: Row, token: int, scores: Tensor) -> bool:
-        """Whether a stopping criterion ends the row with this token, chosen from these `[1, vocab]`."""
-        return (
-            bool(self.criteria) and self.criteria([self.choice.history(row, [*row.tokens, token])], scores)[0]
-        )
+    def done(self, row: Row, token: int, decision: Decision, at: int) -> bool:
+        """Whether a stopping criterion ends the row with this token, decided at this position."""
+        if not self.criteria:
+            return False
+        return self.criteria([self.choice.history(row, [*row.tokens, token])], decision.scores[at : at + 1])[
+            0
+        ]
 
     def moments(
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], spread: Mapping[Leaf, Tensor]

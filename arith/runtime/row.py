@@ -34,7 +34,7 @@ class Row:
     names: Mapping[str, LLM]  # of all the formula's operands, classifiers aside
     key: int
     drafting: frozenset[LLM | GuideOperand] = frozenset()  # the operands that draft for it
-    draftable: int = sys.maxsize  # how many tokens of the vocabulary these know
+    draft_vocabulary: int = sys.maxsize  # how many tokens all of these know
     ending: "Ending" = field(init=False)  # of a row that is generated
     tokens: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)  # those that it was given last, at once
@@ -81,8 +81,8 @@ class Row:
         """Takes the next token, with its log-probability under the formula and each operand."""
         self.tokens.append(token)
         self.fresh.append(token)
-        if token >= self.draftable:
-            self.drafting = frozenset()
+        if token >= self.draft_vocabulary:
+            self.drafting = frozenset()  # which could not read the text any more
         for name, value in logprobs.items():
             ran = self.ran(name)
             self.logprobs[name].append(value if ran else math.nan)

@@ -50,7 +50,7 @@ def ready(
     if guards:
         rewinding = Rewinding(guards, models.tokenizer, sampling.max_new_tokens, rewinds)
     for row in rows:
-        row.draftable = min((models.known[one] for one in row.runs), default=sys.maxsize)
+        row.draft_vocabulary = min((models.known[one] for one in row.runs), default=sys.maxsize)
         row.ending = _ending(models, row, sampling)
         row.guarded = bool(guards)
     return Generation(

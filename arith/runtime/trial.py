@@ -1,7 +1,7 @@
 """What is timed: a call of an engine, and plain forwards of the models that it runs."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -109,7 +109,7 @@ class Trial:
         backbones = dict.fromkeys(self.engine.runner.models.backbones.values())
         with timed_forwards(list(backbones)) as forwards:
             timing = self.run(rows)
-        return timing, 1e3 * sum(lap.seconds for lap in forwards) / max(timing.steps, 1)
+        return timing, 1e3 * seconds_of(forwards) / max(timing.steps, 1)
 
     def weight_bytes(self) -> int:
         """The memory of the language models' weights, in bytes."""
@@ -178,6 +178,11 @@ class Lap:
         event = cast(Any, torch.cuda).Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
         return event
+
+
+def seconds_of(laps: Iterable[Lap]) -> float:
+    """How long they took together."""
+    return sum(lap.seconds for lap in laps)
 
 
 @contextmanager

@@ -80,14 +80,18 @@ def against_plain(
     for rows in ROWS:
         trial.engine.stats.reset()
         off: list[bool] = []  # after each call with a draft
-
-        def drafted(rows: int = rows, off: list[bool] = off) -> float:
-            rate = trial.rate(rows, **drafting, **sampling)
-            off.append(stats.off)
-            return rate
-
-        plain_rate = partial(trial.rate, rows, speculate=False, **sampling)
-        ours, plain = in_turn(drafted, plain_rate, repeats=extent.repeats)
+        ours, plain = in_turn(
+            partial(_drafted_rate, trial, rows, {**drafting, **sampling}, off),
+            partial(trial.rate, rows, speculate=False, **sampling),
+            repeats=extent.repeats,
+        )
         ended = "left off" if off[-1] else "kept on"
         note = f"{stats.accepted} of {stats.drafted} accepted, {ended} at the end"
         yield Figure.of(measured, f"{case}, B = {rows}", "tokens/s", ours, plain, target, note)
+
+
+def _drafted_rate(trial: Trial, rows: int, options: Mapping[str, Any], off: list[bool]) -> float:
+    """Tokens a second with a draft; whether it was left off in the end is put to `off`."""
+    rate = trial.rate(rows, **options)
+    off.append(trial.engine.stats.speculation.off)
+    return rate

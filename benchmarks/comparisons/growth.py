@@ -6,8 +6,8 @@ from functools import partial
 from itertools import pairwise
 
 from arith.runtime.measuring import Figure, Target, in_turn
-from arith.runtime.trial import Timing, Trial
-from benchmarks.attention import Attention, seconds, timed_attention
+from arith.runtime.trial import Timing, Trial, seconds_of
+from benchmarks.attention import Attention, timed_attention
 from benchmarks.subject import PROMPTS, Extent, Subject
 
 # Twice the lanes may take twice the time, and a little for noise.
@@ -55,11 +55,11 @@ def contexts(subject: Subject, extent: Extent) -> Iterator[Figure]:
         case = f"N = 2, B = 1, prompts of {length} tokens"
         step = statistics.median(call.step_ms for call, _ in found)
         outside = statistics.median(
-            call.step_ms - 1e3 * seconds(spent.steps) / call.steps for call, spent in found
+            call.step_ms - 1e3 * seconds_of(spent.steps) / call.steps for call, spent in found
         )
         steps.append(outside)
         yield Figure("longer context", case, "ms a step", step, note=f"{outside:.1f} outside attention")
-        reading = [(call.seconds - call.decoding, seconds(spent.prompts)) for call, spent in found]
+        reading = [(call.seconds - call.decoding, seconds_of(spent.prompts)) for call, spent in found]
         prompt = statistics.median(1e3 * whole for whole, _ in reading)
         token = statistics.median(1e3 * (whole - attending) / (2 * length) for whole, attending in reading)
         prompts.append(token)
