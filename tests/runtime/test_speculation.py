@@ -238,6 +238,7 @@ def test_tokens_beyond_the_common_vocabulary_are_not_looked_up(tiny_llama: str) 
         ({"draft": "base", "lazy": ["arm"]}, "either `draft` or `lazy`"),
         ({}, "either `draft` or `lazy`"),
         ({"lazy": ["nobody"]}, "the formula has no operand `nobody`"),
+        ({"lazy": ["base", "arm"]}, "these are all operands of the formula"),
         ({"draft": "base", "token": 3}, "unknown key `token`"),
         ({"draft": "base", "tokens": 0}, "`tokens` is 0: it has to be a whole number"),
         ({"draft": "base", "tokens": 2.5}, "`tokens` is 2.5"),

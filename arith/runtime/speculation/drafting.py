@@ -102,6 +102,10 @@ def _without(formula: Formula, names: Any) -> Formula:
         if name not in formula.program.operands:
             listed = ", ".join(f"`{one}`" for one in formula.program.operands)
             raise OptionError(f"speculate: lazy: the formula has no operand `{name}`", f"it has {listed}")
+    if set(lazy) == set(formula.program.operands):
+        raise OptionError(
+            "speculate: lazy: these are all operands of the formula", "one that is not lazy has to draft"
+        )
 
     def silent(node: Expression) -> Expression | None:
         asked = node.arguments[0] if isinstance(node, Call) and node.function in ASKED else node
