@@ -57,9 +57,9 @@ def default_dtype(config: "PretrainedConfig", device: torch.device) -> torch.dty
         return torch.float32
     dtype = named_dtype(own) if isinstance(own, str) else own
     assert isinstance(dtype, torch.dtype)
-    if device.type != "cpu":
-        return dtype
-    slow = dtype == torch.float16 or (dtype == torch.bfloat16 and not _cpu_has_bfloat16())
+    slow = dtype == torch.float16 and device.type == "cpu"
+    if dtype == torch.bfloat16 and device.type in ("cpu", "cuda"):
+        slow = not (_cpu_has_bfloat16() if device.type == "cpu" else _cuda_has_bfloat16())
     return torch.float32 if slow else dtype
 
 
@@ -70,6 +70,11 @@ def _cpu_has_bfloat16() -> bool:
     cpu = cast(Any, torch.cpu)
     may_imitate = cpu._is_avx512_supported()
     return bool(not may_imitate or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
+
+
+def _cuda_has_bfloat16() -> bool:
+    """The same for a GPU: those before Ampere imitate it."""
+    return bool(cast(Any, torch.cuda).is_bf16_supported(including_emulation=False))
 
 
 def load_config(weights: Weights) -> "PretrainedConfig":
@@ -131,6 +136,9 @@ def load_as(
         )
     model.eval()
     model.requires_grad_(False)
+    if model.device.type == "cuda":
+        # cuDNN's attention makes a plan for every length of the keys, and decoding has a new one each step.
+        cast(Any, torch.backends.cuda).enable_cudnn_sdp(False)
     model.name_or_path = weights.model  # what its user calls it, and not where a conversion is kept
     loaded: PreTrainedModel = model
     return loaded

@@ -35,6 +35,8 @@ class CompiledFunction(Generic[Result]):
         self._required = compile == "on"
         self._name = name
         self._program: Any = torch.compile(function, dynamic=True, mode=None)
+        # Made once: each patch that is made stays in the context's memory for good.
+        self._limit: Any = cast(Any, torch._dynamo).config.patch(recompile_limit=MOST_PROGRAMS)
         self._calls = 0
         self._trusted = False
 
@@ -57,7 +59,7 @@ class CompiledFunction(Generic[Result]):
         return expected
 
     def _compiled(self, *arguments: Any) -> Result:
-        with cast(Any, torch._dynamo).config.patch(recompile_limit=MOST_PROGRAMS):
+        with self._limit:
             result: Result = self._program(*arguments)
         return result
 

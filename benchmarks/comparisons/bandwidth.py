@@ -16,9 +16,10 @@ TARGET = Target("<=", 1 / 0.7)
 
 def bandwidth(subject: Subject, extent: Extent) -> Iterator[Figure]:
     """A step of one row against the time in which the memory can be read that it has to read: weights, keys
-    and values; the engine's own defaults."""
+    and values; the engine's own defaults, with the compiled steps of long runs where it makes them."""
+    when = "on" if subject.device.type == "cuda" else "auto"
     for count in (1, 2):
-        trial = subject.trial(subject.average(count, None), extent.tokens)
+        trial = subject.trial(subject.average(count, None), extent.tokens, compile=when)
         memory = trial.engine.plan.backbones[0].memory
         assert memory is not None
         context = trial.prompt_length() + extent.tokens // 2

@@ -66,10 +66,11 @@ def test_the_default_dtype_is_one_that_the_device_computes_in(monkeypatch: pytes
     assert default_dtype(half, cuda) == torch.float16
     assert default_dtype(half, CPU) == torch.float32
     assert default_dtype(none, cuda) == torch.float32
-    assert default_dtype(brain, cuda) == torch.bfloat16
     for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr("arith.operands.loading._cpu_has_bfloat16", lambda has=has_bfloat16: has)
-        assert default_dtype(brain, CPU) == dtype
+        for device in (CPU, cuda):
+            name = f"arith.operands.loading._{device.type}_has_bfloat16"
+            monkeypatch.setattr(name, lambda has=has_bfloat16: has)
+            assert default_dtype(brain, device) == dtype
 
 
 def test_devices_are_tried_in_order_and_named_when_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The formula's own arithmetic, and other functions, as compiled programs."""
 
+import contextvars
 import re
 from typing import Any
 
@@ -82,3 +83,14 @@ def test_errors_of_a_function_are_its_own_and_no_compilers() -> None:
     with pytest.raises(OptionError, match="not that one"):
         called(torch.tensor([1.0]))
     assert called.failure is None
+
+
+def test_calls_of_a_program_leave_nothing_behind() -> None:
+    doubled = CompiledFunction(lambda x: 2 * x, torch.allclose, "on", "it")
+    numbers = torch.arange(3.0)
+    for _ in range(3):
+        doubled(numbers)
+    before = len(contextvars.copy_context())
+    for _ in range(5):
+        assert torch.equal(doubled(numbers), 2 * numbers)
+    assert len(contextvars.copy_context()) == before

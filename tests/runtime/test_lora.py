@@ -154,3 +154,19 @@ def test_lanes_flattened_with_their_tokens_keep_their_adapters(
     torch.testing.assert_close(layer(states.view(10, 32)), layer(states).view(10, -1))
     with pytest.raises(OperandError, match=r"q_proj.*\[7\] isn't 2 lanes of 5 tokens"):
         layer(states.view(10, 32)[:7])
+
+
+def test_rank_masks_stay_where_they_are_in_memory(tiny_llama: str, lora_a: str, lora_b: str) -> None:
+    """A CUDA graph reads them where they were when it was recorded."""
+    lanes = make_backbone(load(tiny_llama), [lora_a, lora_b], 270).adapters
+    places = []
+    for adapters in ([lora_a, lora_b, None], [None, lora_b, lora_b], [lora_b, None], [lora_b, lora_a]):
+        lanes.select(adapters, 1)
+        masks = [mask for mask in lanes.masks if mask is not None]
+        for mask, (layout, *_) in zip(masks, lanes.layouts, strict=True):
+            own = [sum(ranks for adapter, ranks in layout if adapter == one) for one in adapters]
+            assert mask.sum(dim=(1, 2)).tolist() == own
+        places.append([mask.data_ptr() for mask in masks])
+        lanes.select([None] * 3, 1)
+        assert set(lanes.masks) == {None}
+    assert all(place == places[0] for place in places)

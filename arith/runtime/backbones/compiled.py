@@ -37,6 +37,8 @@ class CompiledSteps:
         self._static = static
         mode = "reduce-overhead" if model.device.type == "cuda" else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
+        # Made once: each patch that is made stays in the context's memory for good.
+        self._limit: Any = cast(Any, torch._dynamo).config.patch(recompile_limit=MOST_PROGRAMS)
         self._steps: Counter[tuple[int, int]] = Counter()
         self._agreed: Counter[Hashable] = Counter()  # how often each program gave what the model gives
 
@@ -101,7 +103,7 @@ class CompiledSteps:
                 dynamo.mark_static_address(pool.keys)
                 dynamo.mark_static_address(pool.values)
         compiler.cudagraph_mark_step_begin()
-        with dynamo.config.patch(recompile_limit=MOST_PROGRAMS):
+        with self._limit:
             logits: Tensor = self._program(**{**inputs, "attention_mask": packed}).logits
         return logits.clone()  # a CUDA graph writes its next result to the same place
 

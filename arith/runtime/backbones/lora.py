@@ -25,7 +25,8 @@ class LaneAdapters:
 
     `known` are those that a lane may have; None is the bare base model. `masks` are those of each layout in
     `layouts`: `[lanes, 1, ranks]`, 1 where the rank belongs to the lane's adapter; None where none does. They
-    are there before the forward, so that a compiled one finds tensors alone.
+    are there before the forward, so that a compiled one finds tensors alone; and they stay where they are in
+    memory, for a CUDA graph reads them where they were when it was recorded.
     """
 
     known: frozenset[str | None] = frozenset({None})
@@ -33,6 +34,7 @@ class LaneAdapters:
     tokens: int = 1
     layouts: dict[tuple[RankLayout, torch.device, torch.dtype], int] = field(default_factory=dict)
     masks: list[Tensor | None] = field(default_factory=list)
+    stores: dict[tuple[RankLayout, torch.device, torch.dtype], Tensor] = field(default_factory=dict)
 
     def number(self, layout: RankLayout, like: Tensor) -> int:
         """The place in `masks` of a layout's mask, for matrices like this one. The next `select` makes it."""
@@ -62,12 +64,19 @@ class LaneAdapters:
             "adapt other layers, or merge the adapter into its base",
         )
 
+    @torch.inference_mode()
     def _mask(self, layout: RankLayout, device: torch.device, dtype: torch.dtype) -> Tensor | None:
         numbers = {adapter: number for number, (adapter, _) in enumerate(layout)}
         lanes = [-1 if adapter is None else numbers.get(adapter, -1) for adapter in self.adapters]
         owners = [numbers[adapter] for adapter, ranks in layout for _ in range(ranks)]
-        owned = torch.tensor(lanes)[:, None, None] == torch.tensor(owners)
-        return send(owned, device, dtype) if max(lanes) >= 0 else None
+        if max(lanes) < 0:
+            return None
+        owned = send(torch.tensor(lanes)[:, None, None] == torch.tensor(owners), device, dtype)
+        key = (layout, device, dtype)
+        if key not in self.stores or len(self.stores[key]) < len(lanes):
+            room = 1 << (len(lanes) - 1).bit_length()
+            self.stores[key] = owned.new_empty(room, *owned.shape[1:])
+        return self.stores[key][: len(lanes)].copy_(owned)
 
 
 class MixedLora(nn.Module):

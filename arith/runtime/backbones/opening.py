@@ -12,9 +12,9 @@ from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.backbones.pool import LanePool
 from arith.runtime.backbones.prefix import Prefill, PrefixIndex, cover, split_wave
 
-# Runs these lanes' tokens `[lanes, tokens]` at these positions: the outputs at these columns. The last
+# Runs these lanes' tokens, as many of each, at these positions: the outputs at these columns. The last
 # argument is how many of the tokens aren't padding.
-Forward = Callable[[Sequence[Lane], Tensor, list[list[int]], list[list[int]], int], Outputs]
+Forward = Callable[[Sequence[Lane], list[list[int]], list[list[int]], list[list[int]], int], Outputs]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -121,9 +121,7 @@ class SlotOpening:
             [*(at - one.covered for at in positions), *[0] * (most - len(positions))]
             for one, positions in zip(group, wanted, strict=True)
         ]
-        tokens = torch.tensor(
-            [[one.tokens[at] for at in span] for one, span in zip(group, spans, strict=True)]
-        )
+        tokens = [[one.tokens[at] for at in span] for one, span in zip(group, spans, strict=True)]
         useful = sum(end - one.covered for one, end in zip(group, ends, strict=True))
         outputs = self._forward([one.lane for one in group], tokens, spans, columns, useful)
         for row, (one, positions, end) in enumerate(zip(group, wanted, ends, strict=True)):

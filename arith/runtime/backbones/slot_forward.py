@@ -54,25 +54,26 @@ class SlotForward:
     def __call__(
         self,
         lanes: Sequence[Lane],
-        tokens: Tensor,
+        tokens: list[list[int]],
         positions: list[list[int]],
         columns: list[list[int]] | None,
         useful: int,
     ) -> Outputs:
-        """Run `tokens` `[lanes, tokens]` at `positions`; the outputs `[lanes, n, ...]` at `columns` (None:
-        everywhere). `useful` of the tokens aren't padding."""
+        """Run the lanes' `tokens`, as many of each, at `positions`; the outputs `[lanes, n, ...]` at
+        `columns` (None: everywhere). `useful` of the tokens aren't padding."""
+        ids = send(tokens, self.device)
         slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
-        compiled = self.compiled if columns is None and tokens.shape[1] == 1 else None
+        compiled = self.compiled if columns is None and ids.shape[1] == 1 else None
         if compiled is not None and compiled.takes(len(slots), length, self.context):
-            logits = self._compiled_step(compiled, slots, adapters, tokens, positions, length)
+            logits = self._compiled_step(compiled, slots, adapters, ids, positions, length)
             early = {}
         else:
-            inputs = self._inputs(slots, adapters, tokens, positions, positions, length)
+            inputs = self._inputs(slots, adapters, ids, positions, positions, length)
             chosen = None if columns is None else send(columns, self.device)
             with self.exits.capture(chosen) as early:
                 logits = logits_at(self.model, chosen, **inputs)
-        self.stats.add(tokens.numel(), useful)
+        self.stats.add(ids.numel(), useful)
         return Outputs(logits[..., : self._vocabulary].to(self.device), early)
 
     def ragged(
@@ -154,7 +155,7 @@ class SlotForward:
         written = send(cells, self.device)
         self.pool.cache.place(where, written, slot_rows(slots, where), length)
         return {
-            "input_ids": tokens.to(self.device),
+            "input_ids": tokens,
             "attention_mask": self._layout.build(at, length, self.model.dtype),
             "position_ids": at,
             "past_key_values": self.pool.cache,

@@ -149,7 +149,7 @@ class SlotBackbone:
         ]
         outputs = self._forward(
             ordered,
-            send(padded, self.device),
+            padded,
             new_positions(ordered, counts),
             None if [keep[one] for one in order] == counts == [width] * len(lanes) else kept,
             sum(counts),
