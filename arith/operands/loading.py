@@ -59,7 +59,7 @@ def default_dtype(config: "PretrainedConfig", device: torch.device) -> torch.dty
     assert isinstance(dtype, torch.dtype)
     slow = dtype == torch.float16 and device.type == "cpu"
     if dtype == torch.bfloat16 and device.type in ("cpu", "cuda"):
-        slow = not (_cpu_has_bfloat16() if device.type == "cpu" else _cuda_has_bfloat16())
+        slow = not (_cpu_has_bfloat16() if device.type == "cpu" else _cuda_has_bfloat16(device))
     return torch.float32 if slow else dtype
 
 
@@ -72,9 +72,9 @@ def _cpu_has_bfloat16() -> bool:
     return bool(not may_imitate or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
 
 
-def _cuda_has_bfloat16() -> bool:
-    """The same for a GPU: those before Ampere imitate it."""
-    return bool(cast(Any, torch.cuda).is_bf16_supported(including_emulation=False))
+def _cuda_has_bfloat16(device: torch.device) -> bool:
+    """The same for a GPU: NVIDIA's before Ampere imitate it."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def load_config(weights: Weights) -> "PretrainedConfig":

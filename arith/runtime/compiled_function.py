@@ -1,12 +1,12 @@
 """A function over the vocabulary as a compiled program: its elementwise steps and reductions fused."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from arith.errors import OperandError
-from arith.runtime.backbones.compiled import MOST_PROGRAMS, PATIENCE
+from arith.runtime.backbones.compiled import PATIENCE, many_programs
 from arith.runtime.backbones.head import MISFITS, misfit
 from arith.runtime.options import Compile
 
@@ -35,8 +35,7 @@ class CompiledFunction(Generic[Result]):
         self._required = compile == "on"
         self._name = name
         self._program: Any = torch.compile(function, dynamic=True, mode=None)
-        # Made once: each patch that is made stays in the context's memory for good.
-        self._limit: Any = cast(Any, torch._dynamo).config.patch(recompile_limit=MOST_PROGRAMS)
+        self._many_programs = many_programs()
         self._calls = 0
         self._trusted = False
 
@@ -59,7 +58,7 @@ class CompiledFunction(Generic[Result]):
         return expected
 
     def _compiled(self, *arguments: Any) -> Result:
-        with self._limit:
+        with self._many_programs:
             result: Result = self._program(*arguments)
         return result
 

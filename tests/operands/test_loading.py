@@ -69,7 +69,7 @@ def test_the_default_dtype_is_one_that_the_device_computes_in(monkeypatch: pytes
     for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         for device in (CPU, cuda):
             name = f"arith.operands.loading._{device.type}_has_bfloat16"
-            monkeypatch.setattr(name, lambda has=has_bfloat16: has)
+            monkeypatch.setattr(name, lambda *_, has=has_bfloat16: has)
             assert default_dtype(brain, device) == dtype
 
 

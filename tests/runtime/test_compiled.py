@@ -87,6 +87,29 @@ def test_lanes_with_different_adapters_share_a_program(
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("without_compiler")
+def test_lanes_without_adapters_have_a_program_that_is_compared_too(
+    tiny_llama: str, lora_a: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    plain = CompiledSteps._plain
+
+    def counted(self: CompiledSteps, inputs: dict[str, Any]) -> Tensor:
+        compared.append(len(inputs["input_ids"]))
+        return plain(self, inputs)
+
+    monkeypatch.setattr(CompiledSteps, "_plain", counted)
+    backbone = backbone_of(monkeypatch, tiny_llama, static=True, adapters=(lora_a,))
+    counts = []
+    for adapter in (lora_a, None, lora_a):
+        lanes, _ = backbone.open([LaneRequest(adapter, tuple(PROMPTS[0]))] * 2)
+        for step in range(steps.GRAPH_CALLS + 2):
+            backbone.step(lanes, [20 + step, 30 + step])
+        backbone.close(lanes)
+        counts.append(len(compared))
+    assert counts == [steps.GRAPH_CALLS, 2 * steps.GRAPH_CALLS, 2 * steps.GRAPH_CALLS]
+
+
 def test_a_second_call_takes_the_programs_of_the_first(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from arith.runtime.options import Compile
 # Compiling takes as long as some thousand steps; `auto` begins with it when a shape has shown that it stays.
 PATIENCE = 1000
 LENGTH_STEP = 256  # lengths of a CUDA graph are multiples of it
-MOST_PROGRAMS = 128
+MOST_PROGRAMS = 1024  # of all models of a class; beyond, the compiler leaves steps as they are
 GRAPH_CALLS = 3  # in which a CUDA graph is warmed up, recorded, and replayed for the first time
 
 
@@ -37,8 +37,7 @@ class CompiledSteps:
         self._static = static
         mode = "reduce-overhead" if model.device.type == "cuda" else None
         self._program: Any = torch.compile(model.forward, dynamic=not static, mode=mode)
-        # Made once: each patch that is made stays in the context's memory for good.
-        self._limit: Any = cast(Any, torch._dynamo).config.patch(recompile_limit=MOST_PROGRAMS)
+        self._many_programs = many_programs()
         self._steps: Counter[tuple[int, int]] = Counter()
         self._agreed: Counter[Hashable] = Counter()  # how often each program gave what the model gives
 
@@ -65,17 +64,17 @@ class CompiledSteps:
         self._steps[shape] += 1
         return self.failure is None and (self.required or self._steps[shape] > PATIENCE)
 
-    def __call__(self, inputs: dict[str, Any]) -> Tensor:
-        """The logits `[lanes, 1, vocabulary]`; `inputs` are those of the model. Raises `OperandError` where
-        compiling is asked for and fails."""
+    def __call__(self, inputs: dict[str, Any], kind: Hashable = None) -> Tensor:
+        """The logits `[lanes, 1, vocabulary]`; `inputs` are those of the model, and `kind` is whatever else
+        programs are told apart by. Raises `OperandError` where compiling is asked for and fails."""
         shape = self._shape(inputs["input_ids"].shape[0], _width(inputs["attention_mask"]))
-        key = (shape, inputs["past_key_values"].layout if self._static else None)
-        if self._agreed[key] >= (GRAPH_CALLS if self._static else 1):
-            return self._compiled(inputs)
+        key = (shape, kind, inputs["past_key_values"].layout if self._static else None)
         try:
             found = self._compiled(inputs)
         except (*MISFITS, OSError) as error:
             return self._give_up(misfit(error), inputs)
+        if self._agreed[key] >= (GRAPH_CALLS if self._static else 1):
+            return found
         expected = self._plain(inputs)
         if not agree(found, expected):
             return self._give_up("a compiled step differs from a plain one", inputs)
@@ -103,7 +102,7 @@ class CompiledSteps:
                 dynamo.mark_static_address(pool.keys)
                 dynamo.mark_static_address(pool.values)
         compiler.cudagraph_mark_step_begin()
-        with self._limit:
+        with self._many_programs:
             logits: Tensor = self._program(**{**inputs, "attention_mask": packed}).logits
         return logits.clone()  # a CUDA graph writes its next result to the same place
 
@@ -114,6 +113,14 @@ class CompiledSteps:
             raise OperandError(message, "`compile: auto` goes on without")
         warnings.warn(message, stacklevel=2)
         return self._plain(inputs)
+
+
+def many_programs() -> Any:
+    """A context in which the compiler makes a program for every shape that it meets. One is made for all
+    calls: each stays in memory for good."""
+    return cast(Any, torch._dynamo).config.patch(
+        recompile_limit=MOST_PROGRAMS, accumulated_recompile_limit=MOST_PROGRAMS
+    )
 
 
 def compiles(compile: Compile, device: torch.device) -> bool:

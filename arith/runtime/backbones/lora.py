@@ -51,6 +51,11 @@ class LaneAdapters:
             self.adapters = tuple(adapters)
             self.masks = [self._mask(*key) for key in self.layouts]
 
+    @property
+    def absent(self) -> tuple[bool, ...]:
+        """For each layout whether the coming forward has no adapter of it, and so runs other code."""
+        return tuple(mask is None for mask in self.masks)
+
     def by_lane(self, low: Tensor, lanes: int, place: str) -> Tensor:
         """The low-rank states of the layer at `place` as `[lanes, tokens, ranks]`; models flatten lanes and
         tokens here and there."""

@@ -136,7 +136,7 @@ class SlotForward:
             [*positions, *[[unused]] * padding],
             length,
         )
-        return compiled(inputs)[:count]
+        return compiled(inputs, self.adapters.absent)[:count]
 
     def _inputs(
         self,
