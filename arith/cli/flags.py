@@ -114,6 +114,8 @@ def _with_draft(spec: Spec, draft: str | None, tokens: str | None) -> Spec:
 
     if draft is None and tokens is None:
         return spec
+    if draft is not None and not draft.strip():
+        raise OptionError("--speculate names no draft", "it takes a formula, prompt_lookup, or false")
     if draft == "false":
         return replace(spec, speculate=NO_DRAFT)
     own = spec.speculate

@@ -68,6 +68,7 @@ def test_a_draft_is_measured(arith: Arith, spec: Spec, tiny_llama_other: str) ->
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
+        (["--speculate", ""], ["--speculate names no draft"]),
         (["--speculate", "bose"], ["did you mean `base`?"]),
         (["--speculate", "base *"], ["ends after"]),
         (["--speculate", "base", "--draft-tokens", "0"], ["--draft-tokens 0", "whole number"]),

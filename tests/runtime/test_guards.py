@@ -199,6 +199,9 @@ def test_a_function_that_answers_otherwise_is_named(given: Any, engine: Engine) 
     [
         ([" "], "`forbid` = ' ': is empty"),
         ([""], "is empty"),
+        (["/water"], "doesn't end like one"),
+        (["/water/i"], "no letters stand behind the last /"),
+        (["//"], "doesn't end like one"),
         (["/(a/"], "is no regular expression: missing )"),
         (["/a*/"], "matches where there is no text"),
         ([re.compile("|a")], "matches where there is no text"),

@@ -46,6 +46,8 @@ def drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Dr
     superseded = _superseded(formula)
     if given is None:
         return None if superseded is None else Drafting(superseded, None)
+    if given is True:
+        raise OptionError("speculate is True: it says what drafts", 'as in {"draft": "base", "tokens": 4}')
     if not isinstance(given, Mapping):
         given = {"draft": given}
     for key in given:
@@ -68,7 +70,9 @@ def _tokens(tokens: Any) -> int | None:
     if tokens == "auto":
         return None
     if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 1:
-        raise OptionError(f"speculate: `tokens` is {tokens!r}: it has to be a whole number, or auto")
+        raise OptionError(
+            f"speculate: `tokens` is {tokens!r}: it has to be a whole number of at least 1, or auto"
+        )
     return tokens
 
 
