@@ -54,8 +54,8 @@ def expression_of(entry: str | re.Pattern[Any]) -> regex.Pattern[str]:
         raise ValueError("is empty")
     elif entry[0] == "/" and len(entry) > 1:
         raise ValueError(
-            "begins like /a regular expression/ and doesn't end like one: no letters stand behind the last /, "
-            "and //text/ finds /text"
+            "begins like /a regular expression/ and doesn't end like one: no letters stand behind the "
+            "last /, and //text/ finds /text"
         )
     else:
         before = r"(?<!\w)" if regex.match(r"\w", entry[0]) else ""
