@@ -191,9 +191,8 @@ class Generation:
         """Whether a stopping criterion ends the row with this token, decided at this position."""
         if not self.criteria:
             return False
-        return self.criteria([self.choice.history(row, [*row.tokens, token])], decision.scores[at : at + 1])[
-            0
-        ]
+        history = self.choice.history(row, [*row.tokens, token])
+        return self.criteria([history], decision.scores[at : at + 1])[0]
 
     def moments(
         self, readings: Sequence[Reading], proposals: Sequence[Proposal], spread: Mapping[Leaf, Tensor]

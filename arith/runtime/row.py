@@ -111,7 +111,10 @@ class Row:
         return released
 
     def enter(self) -> None:
-        """Notes when it began to be read; once, if it had to leave again for want of memory."""
+        """Notes when it began to be read; once, if it had to leave again for want of memory. It comes back
+        without its draft if its text has left the windows of the operands that draft."""
+        if len(self.tokens) > self.ending.most_drafted:
+            self.drafting = frozenset()
         if math.isnan(self.started):
             self.started = time.perf_counter()
 

@@ -97,9 +97,12 @@ class Runner:
         self._refuse_without_room(rows, held)
         most = self.max_rows
         if most is None:
-            longest = max((row.longest_prompt for row in rows), default=0)
+            longest = max((row.longest_prompt for row in rows), default=0) + new_tokens
+            windows = [backbone.context for backbone in self.models.backbones.values()]
+            if None not in windows:  # beyond which no lane goes, whatever is asked for
+                longest = min(longest, max(filter(None, windows), default=longest))
             most = MOST_ROWS.get(self.device.type, 32)
-            most = self.models.plan.rows_that_fit(longest + new_tokens, most, held)
+            most = self.models.plan.rows_that_fit(longest, most, held)
         self.stats.rows_at_once = min(most, len(rows))
         return most
 

@@ -1,12 +1,14 @@
-"""Drafts whose models know fewer tokens than the formula."""
+"""Drafts of less reach than the formula: fewer tokens, a shorter window, a narrower support."""
 
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from arith import LLM, Engine, Formula
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.reference import raw
 
 PROMPTS = ["the rain in spain falls", "a b a b a b a b", "Once upon a time there was another", " x"]
@@ -46,3 +48,40 @@ def test_a_draft_over_fewer_tokens_is_told_of_all(tiny_llama: str, new_llama: Ca
         drafted = Engine(formula, speculate={"draft": draft, "tokens": 2})
         found = [one.token_ids for one in drafted.generate(PROMPTS, **options)]
         assert found == expected and drafted.stats.drafted
+
+
+def test_a_row_that_waits_for_memory_comes_back_without_a_draft_that_can_not_read_it(
+    monkeypatch: pytest.MonkeyPatch, tiny_llama: str, new_llama: Callable[..., str]
+) -> None:
+    """Memory runs out once a text is longer than the window of the draft's model."""
+    short = new_llama("short_window", seed=62, max_position_embeddings=40)
+    formula = Formula("a - 99*tokens(257)", a=raw(tiny_llama))
+    options: dict[str, Any] = {"max_new_tokens": 60, "seed": 2}
+    expected = [one.token_ids for one in Engine(formula).generate(["abc", "x"], **options)]
+    drafted = Engine(formula, speculate={"draft": Formula("b", b=raw(short)), "tokens": 2})
+    step, failures = SlotBackbone.step, list[int]()
+
+    def failing(self: SlotBackbone, lanes: Any, tokens: Any) -> Tensor:
+        if not failures and max(len(lane.tokens) for lane in lanes) > 50:
+            failures.append(1)
+            raise torch.OutOfMemoryError("the test's memory is full")
+        return step(self, lanes, tokens)
+
+    monkeypatch.setattr(SlotBackbone, "step", failing)
+    found = [one.token_ids for one in drafted.generate(["abc", "x"], **options)]
+    assert found == expected
+    assert failures and drafted.stats.lowered_to == 1 and drafted.stats.drafted
+
+
+@pytest.mark.parametrize("draft", ["top_k(a, 5)", "top_p(a, 0.5)", "within(a, tokens(1, 2, 3))"])
+def test_a_processor_that_leaves_a_draft_no_token_changes_no_text(draft: str, tiny_llama: str) -> None:
+    def processor(_ids: Any, scores: Tensor) -> Tensor:
+        allowed = torch.full_like(scores, -torch.inf)
+        allowed[:, 97:100] = scores[:, 97:100]
+        return allowed
+
+    engine = Engine(Formula("a", a=raw(tiny_llama)))
+    options: dict[str, Any] = {"max_new_tokens": 8, "seed": 3, "logits_processor": [processor]}
+    expected = [one.token_ids for one in engine.generate(PROMPTS, **options)]
+    found = engine.generate(PROMPTS, speculate={"draft": draft, "tokens": 2}, **options)
+    assert [one.token_ids for one in found] == expected

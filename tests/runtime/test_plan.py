@@ -138,3 +138,15 @@ def test_what_cannot_be_loaded_is_refused_by_name(
         Engine(Formula("a + b", a=LLM(tiny_llama)))
     with pytest.raises(FormulaError, match="`b` is bound to"):
         Engine(Formula("a + b", a=LLM(tiny_llama), b=("not", "an", "operand")))
+
+
+def test_rows_are_counted_by_the_window_where_more_tokens_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tiny_llama: str
+) -> None:
+    engine = Engine(LLM(tiny_llama, template="raw"))
+    each = engine.plan.row_bytes(512)
+    monkeypatch.setattr("arith.runtime.plan.free_memory", lambda _device: 8 * each)
+    monkeypatch.setattr("arith.runtime.runner.free_memory", lambda _device: 8 * each)
+    for tokens in (508, 100_000):
+        engine.generate(["x"] * 20, max_new_tokens=tokens, temperature=0, stop_strings=list("aeh "))
+        assert engine.stats.rows_at_once == 6  # a quarter of the memory is kept back

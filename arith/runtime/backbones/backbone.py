@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
@@ -197,4 +197,18 @@ def _slot_layout(model: PreTrainedModel) -> MaskLayout | str:
         return "its code takes no position_ids"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention code is of the older kind, which makes masks of its own"
+    if _turns_by_length(model.config):
+        return "its rotary angles are others once any text of a forward is long (longrope)"
     return mask_layout(model.config)
+
+
+def _turns_by_length(config: PretrainedConfig) -> bool:
+    """Whether the longest text of a forward decides by which angles all of them are turned."""
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    if rope.get("rope_type") != "longrope":
+        return False
+    original = rope.get("original_max_position_embeddings") or getattr(
+        text, "original_max_position_embeddings", None
+    )
+    return original is None or original < text.max_position_embeddings

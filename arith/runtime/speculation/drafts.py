@@ -100,8 +100,8 @@ class FormulaDraft:
                 self._draft(rows, proposals, going, lanes)
             except Exception as error:
                 # It has no value there, or a caller's processor no answer: the draft ends, and nothing else.
-                wrong = isinstance(error, EvaluationError) or any(proposals[n].tokens for n in going)
-                if out_of_memory(error) or not wrong:
+                asked = self.choice.asks_the_caller or any(proposals[n].tokens for n in going)
+                if out_of_memory(error) or not (asked or isinstance(error, EvaluationError)):
                     raise
                 break
             pace.note_drafting(time.perf_counter() - started)
