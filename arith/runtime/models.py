@@ -73,6 +73,12 @@ class Models:
                     "give `speculate` to the engine, and not only to the call",
                 )
         operands = {name: self.readers[name] for name in draft.program.operands}
+        for operand, exits in exits_of([draft.program], operands).items():
+            if not set(exits) <= set(self.exits.get(operand, ())):
+                raise OptionError(
+                    "speculate: the draft asks for early layers that this engine was not made to tell",
+                    "give `speculate` to the engine, and not only to the call",
+                )
         fusion = self.fusion
         return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts, self.compile)
 

@@ -245,6 +245,9 @@ def test_tokens_beyond_the_common_vocabulary_are_not_looked_up(tiny_llama: str) 
         ({"draft": "base", "tokens": 2.5}, "`tokens` is 2.5"),
         ({"draft": "w*base"}, "the parameter `w` has no value"),
         ({"draft": LLM("elsewhere")}, "which this engine has not loaded"),
+        ({"draft": "layer(base, 1)"}, "early layers that this engine was not made to tell"),
+        ({"draft": 5}, "speculate: draft: expected a formula or an operand, not a int"),
+        ({"lazy": 3}, "lazy is 3: it has to be a list of operands"),
     ],
 )
 def test_a_draft_that_can_not_be_is_refused(
@@ -273,3 +276,15 @@ def test_what_a_call_has_learnt_holds_for_the_next(tiny_llama: str, tiny_llama_o
     engine.stats.reset()
     engine.generate(PROMPTS, speculate={"draft": "-7*base"}, **options)
     assert engine.stats.drafted == first, "another draft has a pace of its own"
+
+
+def test_an_operand_drafts_under_its_own_name_or_a_new_one(tiny_llama: str, tiny_llama_other: str) -> None:
+    large, small = raw(tiny_llama), raw(tiny_llama_other)
+    options: dict[str, Any] = {"max_new_tokens": 8, "seed": 5}
+    for formula in (Formula.of(large), Formula("base + 0.5*arm", base=large, arm=small)):
+        expected = [one.token_ids for one in Engine(formula).generate(PROMPTS, **options)]
+        for draft in (small, {"draft": large, "tokens": 2}):
+            engine = Engine(formula, speculate=draft)
+            assert [one.token_ids for one in engine.generate(PROMPTS, **options)] == expected
+            assert engine.stats.drafted
+    engine.generate(PROMPTS, speculate={"draft": small}, **options)

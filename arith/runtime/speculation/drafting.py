@@ -1,13 +1,15 @@
 """What a call drafts with: `speculate={"draft": "base", "tokens": 4}` and its other forms, made plain."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from arith.errors import OptionError
 from arith.language import Formula
 from arith.language.names import supersedes
 from arith.language.registry import find
+from arith.operands.llm import LLM
 from arith.runtime.options import PROMPT_LOOKUP, Speculate
 from grammar.errors import FormulaError
 from grammar.tree import Call, Expression, Name, Number
@@ -77,8 +79,16 @@ def _tokens(tokens: Any) -> int | None:
 
 
 def _formula(draft: Any, declared: Mapping[str, Any]) -> Formula:
+    if isinstance(draft, LLM):
+        own = (name for name, operand in declared.items() if operand == draft)
+        free = (name for n in count(1) if (name := f"draft{n}") not in declared)
+        name = next(chain(own, free))
+        return Formula(name, **{name: draft})
     if not isinstance(draft, str):
-        return Formula.of(draft)
+        try:
+            return Formula.of(draft)
+        except TypeError as error:
+            raise OptionError(f"speculate: draft: {error}") from None
     needed = {*Formula(draft).operands, *Formula(draft).parameters}
     try:
         formula = Formula(draft, **{name: value for name, value in declared.items() if name in needed})
@@ -101,6 +111,8 @@ def _superseded(formula: Formula) -> Formula | None:
 
 def _without(formula: Formula, names: Any) -> Formula:
     """The formula in which the operands say nothing."""
+    if not isinstance(names, str | Sequence):
+        raise OptionError(f"speculate: lazy is {names!r}: it has to be a list of operands")
     lazy = (names,) if isinstance(names, str) else tuple(names)
     for name in lazy:
         if name not in formula.program.operands:
