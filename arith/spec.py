@@ -81,19 +81,13 @@ class Spec:
         draft: "Formula | None" = None,
         compile: Compile = "auto",
     ) -> "Spec":
-        """The specification of a formula as it is bound; `draft` is the one that `speculate` has as text.
-
-        Raises `SpecError` for a parameter that has one value in the formula and another in its draft.
-        """
+        """The specification of a formula as it is bound; `draft` is the one that `speculate` has as text, in
+        which no name stands for another thing."""
         operands: dict[str, Operand] = {}
         params: dict[str, float] = {}
         for one in (formula,) if draft is None else (formula, draft):
             operands |= one.bound_operands()
-            for name in (name for name in one.parameters if name in one.bindings):
-                if params.setdefault(name, one.bindings[name]) != one.bindings[name]:
-                    both = f"{params[name]:g} in the formula and {one.bindings[name]:g} in its draft"
-                    hint = "a specification has one value of each: give one of them another name"
-                    raise SpecError(f"speculate: `{name}` is {both}", hint)
+            params |= {name: one.bindings[name] for name in one.parameters if name in one.bindings}
         return cls(SPEC_NAME, str(formula), operands, params, sampling, speculate, compile)
 
     def save(self, folder: str | Path) -> None:

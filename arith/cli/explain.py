@@ -112,12 +112,12 @@ def check_names(document: Spec, base: str | None, by: str) -> None:
 
 def refuse_top(document: Spec, top: int) -> None:
     """Raises `OptionError` for less than one alternative, or more than the vocabulary has tokens."""
-    from arith.operands.llm import LLM
     from arith.runtime.explaining.explain import check_top
     from arith.runtime.models import vocabulary_of
 
-    operands = document.formula().bound_operands()
-    check_top(top, vocabulary_of({name: one for name, one in operands.items() if isinstance(one, LLM)}).size)
+    formula = document.formula()
+    bound = formula.bound_operands()
+    check_top(top, vocabulary_of({name: bound[name] for name in formula.program.operands}).size)
 
 
 def show(explanation: "Explanation", by: str) -> None:

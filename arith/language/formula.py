@@ -141,19 +141,21 @@ class Formula(Algebra):
         except RecursionError:
             hint = "write it as several definitions that use each other less deeply"
             raise FormulaError("the formula is nested too deeply", self.document.result.span, hint) from None
-        operands, classifiers, parameters = (
+        dists, classifiers, parameters = (
             tuple(name for name, kind in free.items() if kind is wanted)
             for wanted in (Type.DIST, Type.CLASSIFIER, Type.SCALAR)
         )
+        operands = tuple(name for name in dists if name not in names.superseded)
+        superseded = tuple(name for name in dists if name in names.superseded)
         if not operands:
             raise FormulaError("a formula needs at least one operand", self.document.result.span)
-        return Program(nodes, operands, classifiers, parameters, names.positions)
+        return Program(nodes, operands, superseded, classifiers, parameters, names.positions)
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """The names of the operands it needs, classifiers included, in order of first use."""
-        needed = {*self.program.operands, *self.program.classifiers}
-        return tuple(name for name in self._names.free if name in needed)
+        """The names of the operands it needs, classifiers and those that `supersede` drafts with included, in
+        order of first use."""
+        return tuple(name for name in self._names.free if name not in self.program.parameters)
 
     @property
     def parameters(self) -> tuple[str, ...]:

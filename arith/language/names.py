@@ -21,12 +21,14 @@ class Names:
     """The names of one formula: definitions in an order in which each uses only earlier ones, and the free
     names.
 
-    `free` maps each name that is no definition to the places of its use, in order of first use; `positions`
-    are those of `POSITIONS` that are used.
+    `free` maps each name that is no definition to the places of its use, in order of first use; `superseded`
+    are those of them that only say what drafts, and take no part in what the formula means; `positions` are
+    those of `POSITIONS` that are used.
     """
 
     definitions: Mapping[str, Definition]
     free: Mapping[str, tuple[Name, ...]]
+    superseded: frozenset[str]
     positions: tuple[str, ...]
 
 
@@ -71,7 +73,27 @@ def collect(document: Document) -> Names:
             refuse_reserved(node.id, node.span)
         elif node.id not in by_name:
             free[node.id] = (*free.get(node.id, ()), node)
-    return Names({name: by_name[name] for name in order if name in needed}, free, tuple(positions))
+    definitions = {name: by_name[name] for name in order if name in needed}
+    superseded = frozenset(free) - _meant(document.result, definitions)
+    return Names(definitions, free, superseded, tuple(positions))
+
+
+def _meant(result: Expression, by_name: Mapping[str, Definition]) -> set[str]:
+    """The names that a result uses, but for those that stand only where `supersede` says what drafts."""
+    found: set[str] = set()
+    pending = [result]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Name):
+            if node.id in by_name and node.id not in found:
+                pending.append(by_name[node.id].value)
+            found.add(node.id)
+        elif isinstance(node, Call) and node.function == "supersede":
+            _small, (_argument, large) = find(node).bind(node)
+            pending.append(large)
+        else:
+            pending.extend(children(node))
+    return found
 
 
 def calls_in(document: Document) -> list[Call]:

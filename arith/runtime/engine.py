@@ -87,8 +87,7 @@ class Engine:
         """Writes the engine's specification to `spec.yaml` in the folder, and nothing else: the one that it
         was loaded from, or its formula, operands, parameter values, sampling, draft and `compile`.
 
-        Raises `SpecError` for an operator of one's own that can't be named by an import path, and for a
-        parameter that has one value in the formula and another in its draft.
+        Raises `SpecError` for an operator of one's own that can't be named by an import path.
         """
         from arith.spec import Spec
 

@@ -22,7 +22,7 @@ from arith.runtime.guides import Guide, load_guides
 from arith.runtime.options import Compile
 from arith.runtime.plan import Plan
 from arith.runtime.sampling.sampler import race_on
-from grammar.errors import FormulaError
+from arith.runtime.speculation.drafting import told_of_draft
 
 
 class Models:
@@ -55,6 +55,9 @@ class Models:
         facts = Facts(partial(token_texts, self.tokenizer, vocabulary.size), guides, device)
         self.fusion = Fusion(formula, self.operands, vocabulary.size, device, facts, compile)
         self.fusion.refuse_unknown_tokens()
+        self._drafts: dict[tuple[object, ...], Fusion] = {}
+        if draft is not None:
+            self.fusion_of(draft)
         self.race = race_on(device, compile)
         self.backbones = _load_backbones(self.plan, self.exits, self.known, device, compile)
         uncompiled = _uncompiled(self.backbones) if compile == "on" else []
@@ -65,8 +68,15 @@ class Models:
         self.notes = (*vocabulary.notes, *narrower, *untrained, *slower, *uncompiled)
 
     def fusion_of(self, draft: Formula) -> Fusion:
-        """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't."""
-        for name, operand in draft.bound_operands().items():
+        """Evaluates a draft over models that are loaded. Raises `OptionError` for one that isn't, and
+        `FormulaError` for a token that the vocabulary lacks."""
+        key = (str(draft), *draft.bound_operands().items())
+        if key not in self._drafts:
+            self._drafts[key] = self._fusion_of(draft)
+        return self._drafts[key]
+
+    def _fusion_of(self, draft: Formula) -> Fusion:
+        for name, operand in _meant(draft).items():
             if self.declared.get(name) != operand:
                 raise OptionError(
                     f"speculate: the draft needs `{name}`, which this engine has not loaded",
@@ -79,8 +89,11 @@ class Models:
                     "speculate: the draft asks for early layers that this engine was not made to tell",
                     "give `speculate` to the engine, and not only to the call",
                 )
-        fusion = self.fusion
-        return Fusion(draft, operands, fusion.vocabulary, fusion.device, fusion.facts, self.compile)
+        own = self.fusion
+        fusion = Fusion(draft, operands, own.vocabulary, own.device, own.facts, self.compile)
+        with told_of_draft():
+            fusion.refuse_unknown_tokens()
+        return fusion
 
     def forget(self) -> None:
         """Ends all lanes, and gives back the memory of caches, but where compiled programs need it."""
@@ -90,12 +103,14 @@ class Models:
 
 
 def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOperand]:
-    """All operands by their names."""
-    found = dict(formula.bound_operands())
-    for name, operand in ({} if draft is None else draft.bound_operands()).items():
-        if found.setdefault(name, operand) != operand:
-            raise FormulaError(f"`{name}` stands for one thing in the formula and for another in its draft")
-    return found
+    """All operands by their names, but for those of the formula that would draft, and don't."""
+    return {**_meant(formula), **({} if draft is None else _meant(draft))}
+
+
+def _meant(formula: Formula) -> dict[str, LLM | GuideOperand]:
+    """The operands of what a formula means, by their names."""
+    superseded = formula.program.superseded
+    return {name: one for name, one in formula.bound_operands().items() if name not in superseded}
 
 
 def vocabulary_of(operands: Mapping[str, LLM]) -> Vocabulary:

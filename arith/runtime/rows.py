@@ -19,6 +19,7 @@ from arith.operands.tokenizers import load_tokenizer
 from arith.runtime.result import FORMULA
 from arith.runtime.row import Row
 from arith.runtime.sampling.noise import row_key
+from arith.runtime.speculation.drafting import told_of_draft
 
 
 def as_prompts(prompts: Any) -> list[Prompt]:
@@ -156,7 +157,8 @@ class RowMaker:
         for row in rows if draft is not None else ():
             assert draft is not None
             shared = {name: value for name, value in row.values.items() if name in draft.parameters}
-            row.values = {**draft.parameter_values(shared), **row.values}
+            with told_of_draft():
+                row.values = {**draft.parameter_values(shared), **row.values}
             drafting = frozenset(draft.bindings[name] for name in draft.program.needed(row.values))
             lengths = {operand: len(ids) for operand, ids in row.prompt_ids.items() if operand in drafting}
             if all(self.reader.fits(operand, length) for operand, length in lengths.items()):

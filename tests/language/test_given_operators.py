@@ -155,7 +155,30 @@ def test_a_superseding_operand_is_the_whole_distribution() -> None:
     formula = Formula("supersede(small, 2*large) + 0.1*base")
     assert formula.operands == ("small", "large", "base")
     close(formula.evaluate(small=ARM, large=EARLY, base=BASE), 2 * EARLY + 0.1 * BASE)
+    close(formula.evaluate(large=EARLY, base=BASE), 2 * EARLY + 0.1 * BASE)
     assert formula.program.needed({}) == {"large", "base"}
+
+
+@pytest.mark.parametrize(
+    ("text", "operands", "superseded"),
+    [
+        ("supersede(a, b)", ("b",), ("a",)),
+        ("supersede(large=b, small=a)", ("b",), ("a",)),
+        ("supersede(a, b) + 0.1*a", ("a", "b"), ()),
+        ("s = a + 0.1*c\nsupersede(s, b)", ("b",), ("a", "c")),
+        ("s = a + 0.1*c\nl = b - 0.1*c\nsupersede(s, l)", ("c", "b"), ("a",)),
+        ("supersede(supersede(a, c), supersede(c, b))", ("b",), ("a", "c")),
+        ("supersede(a + layer(c, 1), b)", ("b",), ("a", "c")),
+        ("a + b", ("a", "b"), ()),
+    ],
+)
+def test_what_only_drafts_is_no_operand_of_what_a_formula_means(
+    text: str, operands: tuple[str, ...], superseded: tuple[str, ...]
+) -> None:
+    formula = Formula(text)
+    assert set(formula.program.operands) == set(operands)
+    assert set(formula.program.superseded) == set(superseded)
+    assert set(formula.operands) == {*operands, *superseded}, "all have to be bound"
 
 
 def test_an_operand_under_weight_0_is_not_asked() -> None:

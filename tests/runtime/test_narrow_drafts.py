@@ -85,3 +85,41 @@ def test_a_processor_that_leaves_a_draft_no_token_changes_no_text(draft: str, ti
     expected = [one.token_ids for one in engine.generate(PROMPTS, **options)]
     found = engine.generate(PROMPTS, speculate={"draft": draft, "tokens": 2}, **options)
     assert [one.token_ids for one in found] == expected
+
+
+@pytest.mark.parametrize("text", ["supersede(small, large)", "s = 2*small\nsupersede(s, large)"])
+def test_what_supersedes_is_the_whole_meaning(
+    text: str, tiny_llama: str, new_llama: Callable[..., str]
+) -> None:
+    """Of the vocabulary, the prompt and the results of the small operand nothing is left."""
+    extra = {"extra": ("<extra>", "<more>")}
+    large = LLM(new_llama("larger_vocabulary", seed=61, tokenizer=extra), template="raw", vocab="strict")
+    small = LLM(tiny_llama, template="Some words before: {prompt}")
+    alone = Engine(Formula("large", large=large))
+    superseding = Engine(Formula(text, small=small, large=large))
+    options: dict[str, Any] = {"max_new_tokens": 12, "seed": 5, "temperature": 2.0, "num_return_sequences": 4}
+    expected, found = (engine.generate(PROMPTS, **options) for engine in (alone, superseding))
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+    assert any(token >= 270 for one in found for token in one.token_ids)
+    assert superseding.stats.drafted
+    assert found[0].logprobs.keys() == expected[0].logprobs.keys() == {"formula", "large"}
+    assert alone.logprobs("abc", "").shape == superseding.logprobs("abc", "").shape == (1, 272)
+    assert (
+        alone.score("abc", "b", end=True)[0].token_ids == superseding.score("abc", "b", end=True)[0].token_ids
+    )
+    assert superseding.tokenizer.get_vocab() == alone.tokenizer.get_vocab()
+
+
+def test_a_prompt_is_as_long_as_what_supersedes_reads_it(tiny_llama: str, tiny_llama_other: str) -> None:
+    small, large = LLM(tiny_llama, template="Some words before: {prompt}"), raw(tiny_llama_other)
+    text = "{} + 0.05*prompt_length*tokens(97)"
+    alone = Engine(Formula(text.format("large"), large=large))
+    superseding = Engine(Formula(text.format("supersede(small, large)"), small=small, large=large))
+    expected, found = (engine.logprobs(PROMPTS, [""] * 4) for engine in (alone, superseding))
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_would_draft_and_does_not_is_not_loaded(tiny_llama: str, tiny_llama_other: str) -> None:
+    formula = Formula("supersede(small, large)", small=raw(tiny_llama), large=raw(tiny_llama_other))
+    for speculate, count in ((None, 2), (False, 1), ("prompt_lookup", 1)):
+        assert len(Engine(formula, speculate=speculate).plan.backbones) == count

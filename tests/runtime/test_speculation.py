@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from arith import LLM, Classifier, Engine, Formula, FormulaError, OptionError
+from arith import Classifier, Engine, Formula
 from arith.runtime.speculation.drafts import PromptLookup
 from tests.runtime.reference import plain, raw
 from tests.sequence_models import save_bert_classifier
@@ -228,36 +228,6 @@ def test_tokens_beyond_the_common_vocabulary_are_not_looked_up(tiny_llama: str) 
     row.prompt_ids = {raw(tiny_llama): (7, 8, 9, 200, 9, 7, 8)}
     proposal = lookup._continuation(row, 5)
     assert proposal.tokens == [9] and len(proposal.grades) == 1
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"draft": "bose"}, "speculate: draft: unknown name `bose`"),
-        ({"draft": "base +"}, "the formula ends after"),
-        ({"draft": "base", "lazy": ["arm"]}, "either `draft` or `lazy`"),
-        ({}, "either `draft` or `lazy`"),
-        ({"lazy": ["nobody"]}, "the formula has no operand `nobody`"),
-        ({"lazy": ["base", "arm"]}, "these are all operands of the formula"),
-        ({"draft": "base", "token": 3}, "unknown key `token`"),
-        ({"draft": "base", "tokens": 0}, "`tokens` is 0: it has to be a whole number of at least 1"),
-        (True, "speculate is True: it says what drafts"),
-        ({"draft": "base", "tokens": 2.5}, "`tokens` is 2.5"),
-        ({"draft": "w*base"}, "the parameter `w` has no value"),
-        ({"draft": LLM("elsewhere")}, "which this engine has not loaded"),
-        ({"draft": "layer(base, 1)"}, "early layers that this engine was not made to tell"),
-        ({"draft": 5}, "speculate: draft: expected a formula or an operand, not a int"),
-        ({"lazy": 3}, "lazy is 3: it has to be a list of operands"),
-    ],
-)
-def test_a_draft_that_can_not_be_is_refused(
-    given: Any, message: str, tiny_llama: str, tiny_llama_other: str
-) -> None:
-    engine = engine_of("base + arm", tiny_llama, tiny_llama_other)
-    with pytest.raises((OptionError, FormulaError)) as refused:
-        engine.generate("a", max_new_tokens=2, speculate=given)
-    assert message in str(refused.value)
-    assert engine.generate("a", max_new_tokens=2)[0].token_ids
 
 
 def test_what_a_call_has_learnt_holds_for_the_next(tiny_llama: str, tiny_llama_other: str) -> None:

@@ -96,5 +96,6 @@ def uniform(inputs: Inputs) -> Dist:
 
 @operator("supersede", example="supersede(small, large)", passes_shift=["small", "large"])
 def supersede(small: Dist, large: Dist) -> Dist:
-    """The distribution of `large`. That `small` can draft it is a matter of execution alone."""
+    """The distribution of `large`, whose tokens are drafted by `small`: operands that stand in `small` alone
+    change neither texts nor the vocabulary, and results hold nothing of them."""
     return large

@@ -1,6 +1,7 @@
 """What a call drafts with: `speculate={"draft": "base", "tokens": 4}` and its other forms, made plain."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -41,8 +42,25 @@ def drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Dr
     the text of a formula, `"prompt_lookup"`, an operand or a `Formula`; `lazy` names operands of the formula
     without which it drafts for itself.
 
-    Raises `OptionError` or `FormulaError` for anything else.
+    Raises `OptionError` or `FormulaError` for anything else, and for a draft in which a name of the formula
+    means another thing.
     """
+    found = _drafting_of(given, formula, declared)
+    if found is not None and found.formula is not None:
+        _refuse_other_meanings(found.formula, formula)
+    return found
+
+
+@contextmanager
+def told_of_draft() -> Iterator[None]:
+    """Errors of a formula are told as those of a draft."""
+    try:
+        yield
+    except FormulaError as error:
+        raise FormulaError(f"speculate: draft: {error.message}", error.span, error.hint) from None
+
+
+def _drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> Drafting | None:
     if given is False:
         return None
     superseded = _superseded(formula)
@@ -89,13 +107,19 @@ def _formula(draft: Any, declared: Mapping[str, Any]) -> Formula:
             return Formula.of(draft)
         except TypeError as error:
             raise OptionError(f"speculate: draft: {error}") from None
-    needed = {*Formula(draft).operands, *Formula(draft).parameters}
-    try:
+    with told_of_draft():
+        needed = {*Formula(draft).operands, *Formula(draft).parameters}
         formula = Formula(draft, **{name: value for name, value in declared.items() if name in needed})
         formula.bound_operands()
-    except FormulaError as error:
-        raise FormulaError(f"speculate: draft: {error.message}", error.span, error.hint) from None
     return formula
+
+
+def _refuse_other_meanings(draft: Formula, formula: Formula) -> None:
+    known = {*formula.operands, *formula.parameters}
+    for name, value in draft.bindings.items():
+        if name in known and formula.bindings.get(name) != value:
+            said = f"speculate: draft: `{name}` is bound to another thing than in the formula"
+            raise OptionError(said, "give it another name in one of them, or bind it in the formula alone")
 
 
 def _superseded(formula: Formula) -> Formula | None:
