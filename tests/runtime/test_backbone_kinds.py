@@ -75,6 +75,12 @@ def test_a_model_whose_angles_change_with_the_longest_text_is_recomputed(tmp_pat
         check(found, plain(lane.tokens))
     for seed in range(3):
         check_step(backbone, plain, lanes, seed)
+    text = prompt(36)
+    [lane], [behind] = backbone.open([LaneRequest(None, text[:28], 4)])
+    check(behind, torch.stack([plain(text[:end])[-1] for end in range(25, 29)]))
+    [across] = backbone.extend([lane], [text[28:]])
+    check(across, torch.stack([plain(text[:end])[-1] for end in range(29, 37)]))
+    assert backbone.stats.forwards == 3 + 9 + 1 + 2, "two for the window that the text grows out of"
 
 
 def test_a_model_that_ignores_the_mask_is_found_and_recomputed(tiny_llama: str) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
@@ -17,6 +17,7 @@ from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.grouped_attention import use_grouped_attention
 from arith.runtime.backbones.joined import join_linears
 from arith.runtime.backbones.lane import Lane, LaneRequest
+from arith.runtime.backbones.longrope import turning_lengths
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.norms import use_torch_norms
@@ -197,18 +198,6 @@ def _slot_layout(model: PreTrainedModel) -> MaskLayout | str:
         return "its code takes no position_ids"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention code is of the older kind, which makes masks of its own"
-    if _turns_by_length(model.config):
+    if turning_lengths(model.config):
         return "its rotary angles are others once any text of a forward is long (longrope)"
     return mask_layout(model.config)
-
-
-def _turns_by_length(config: PretrainedConfig) -> bool:
-    """Whether the longest text of a forward decides by which angles all of them are turned."""
-    text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None) or {}
-    if rope.get("rope_type") != "longrope":
-        return False
-    original = rope.get("original_max_position_embeddings") or getattr(
-        text, "original_max_position_embeddings", None
-    )
-    return original is None or original < text.max_position_embeddings

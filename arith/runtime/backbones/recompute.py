@@ -12,6 +12,7 @@ from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.early import EarlyExits
 from arith.runtime.backbones.head import logits_at, without_cache
 from arith.runtime.backbones.lane import Lane, LaneRequest, check_lengths, check_tokens
+from arith.runtime.backbones.longrope import turning_lengths
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.sending import send
@@ -93,6 +94,7 @@ class RecomputeBackbone:
         self.adapters = adapters
         self._exits = exits
         self._options = without_cache(model)
+        self._turning_lengths = turning_lengths(model.config)
 
     def open(self, requests: Sequence[LaneRequest]) -> tuple[list[Lane], list[Tensor]]:
         """The lanes and for each the logits `[keep, vocabulary]`; equal requests are run once."""
@@ -155,8 +157,19 @@ class RecomputeBackbone:
         """There is no pool to free."""
 
     def _outputs(self, adapter: str | None, tokens: Sequence[int], keep: int) -> Outputs:
+        """What stands behind the last `keep` tokens: the same as if one token had followed the other, even
+        where a longer text turns its beginning by other angles."""
         length = len(tokens)
         self._check_fits(length)
+        done, pieces = length - keep, []
+        for end in (*self._turning_lengths, length):
+            if done < end <= length:
+                pieces.append(self._forward(adapter, tokens[:end], end - done))
+                done = end
+        return Outputs.join(pieces)
+
+    def _forward(self, adapter: str | None, tokens: Sequence[int], keep: int) -> Outputs:
+        length = len(tokens)
         self.adapters.select([adapter], length)
         columns = torch.arange(length - keep, length, device=self.device)[None]
         with self._exits.capture(columns) as early:
