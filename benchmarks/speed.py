@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 import transformers
@@ -64,14 +65,24 @@ def parsed() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--only", nargs="+", choices=COMPARISONS, default=list(COMPARISONS), metavar="NAME")
-    parser.add_argument("--quick", action="store_true", help="a small form: few rows, tokens and repeats")
+    small = "a small form: 1 and 4 rows, 2 operands, 8 tokens, one repeat"
+    parser.add_argument("--quick", action="store_true", help=small)
     parser.add_argument("--shape", choices=SHAPES, help="random weights of this size, on an accelerator")
     parser.add_argument("--dtype", help="where both sides have the same [float32; bfloat16 with --shape]")
-    parser.add_argument("--rows", type=int, nargs="+", help="rows of a batch [1 4 16]")
-    parser.add_argument("--operands", type=int, nargs="+", help="operands of the floor's formulas [2 3 4]")
-    parser.add_argument("--tokens", type=int, help="new tokens of a text [32]")
-    parser.add_argument("--repeats", type=int, help="pairs of measurements [5]")
+    parser.add_argument("--rows", type=positive, nargs="+", help="rows of a batch [1 4 16]")
+    parser.add_argument(
+        "--operands", type=positive, nargs="+", help="operands of the floor's formulas [2 3 4]"
+    )
+    parser.add_argument("--tokens", type=positive, help="new tokens of a text [32]")
+    parser.add_argument("--repeats", type=positive, help="pairs of measurements [5]")
     return parser.parse_args()
+
+
+def positive(text: str) -> int:
+    """The number of a flag. Raises `ValueError` for less than 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
 
 
 def extent_of(arguments: argparse.Namespace) -> Extent:
@@ -84,6 +95,13 @@ def extent_of(arguments: argparse.Namespace) -> Extent:
         repeats=arguments.repeats or (1 if quick else 5),
         quick=quick,
     )
+
+
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
+    told = Path("/proc/cpuinfo")
+    names = [one for one in told.read_text().splitlines() if "model name" in one] if told.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
 
 
 def main() -> None:
@@ -117,7 +135,7 @@ def main() -> None:
             seconds[name] = round(time.perf_counter() - started, 1)
     machine = {
         "model": subject.name,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor(),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

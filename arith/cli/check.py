@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from arith.cli.failures import ends_well, put
-from arith.cli.flags import MODEL, PARAMS, with_models
+from arith.cli.flags import DRAFT_TOKENS, MODEL, PARAMS, SPECULATE, with_models, with_speed
 from arith.cli.loading import plan_of
 from arith.cli.sweep import joint
 from arith.params_file import read_params
@@ -23,6 +23,8 @@ def check(
     spec: Annotated[Path, typer.Argument(help="YAML file with the formula and its operands")],
     model: Annotated[list[str] | None, MODEL] = None,
     params_file: Annotated[Path | None, PARAMS] = None,
+    speculate: Annotated[str | None, SPECULATE] = None,
+    draft_tokens: Annotated[str | None, DRAFT_TOKENS] = None,
     device: Annotated[
         str | None, typer.Option(help="cuda, mps or cpu; the best one here when left out")
     ] = None,
@@ -33,7 +35,7 @@ def check(
     """
     from arith.operands.manifest import contradictions
 
-    document = with_models(Spec.load(spec), model)
+    document = with_speed(with_models(Spec.load(spec), model), None, speculate, draft_tokens)
     run = document if document.sweep is None else joint(document)
     formula = run.formula()
     given = {} if params_file is None else read_params(params_file, (*formula.parameters, *document.lacking))

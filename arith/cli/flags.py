@@ -117,6 +117,10 @@ def _with_draft(spec: Spec, draft: str | None, tokens: str | None) -> Spec:
     if draft is not None and not draft.strip():
         raise OptionError("--speculate names no draft", "it takes a formula, prompt_lookup, or false")
     if draft == "false":
+        if tokens is not None:
+            raise OptionError(
+                "--speculate false drafts nothing, and so no --draft-tokens", "give one of them"
+            )
         return replace(spec, speculate=NO_DRAFT)
     own = spec.speculate
     given: dict[str, object] = {} if own is None else own.model_dump(exclude_unset=True)

@@ -1,6 +1,7 @@
 """`arith generate`: text from a formula, streamed for one row, as JSON Lines for many."""
 
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ from arith.runtime.options import Sampling
 from arith.spec import Spec
 
 if TYPE_CHECKING:
-    from arith.runtime import Engine, Result
+    from arith.runtime import Engine, Piece, Result
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,23 @@ def stream_row(engine: "Engine", run: Run, file: ResultsFile | None) -> None:
     """Show the one row's text as it comes; keep the finished row in `file`."""
     line = run.lines[0]
     options = run.sampling.model_dump()
-    for piece in engine.stream([line.whole], params=run.params, places=[line.place], **options):
-        put(piece.text, end="")
+    pieces = engine.stream([line.whole], params=run.params, places=[line.place], **options)
+    for piece in shown(pieces):
         if piece.result is not None:
-            put("")
             if file is not None:
                 file.append(run.row(piece.result, 0))
             say(f"{len(piece.result.token_ids)} tokens, {piece.result.tokens_per_second:.1f} tokens/s")
+
+
+def shown(pieces: "Iterable[Piece]") -> "Iterator[Piece]":
+    """The pieces of a text, each put on standard output; the line is ended even if Ctrl-C ends the text."""
+    try:
+        for piece in pieces:
+            put(piece.text, end="" if piece.result is None else "\n")
+            yield piece
+    except KeyboardInterrupt:
+        put("")
+        raise
 
 
 def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: set[tuple[int, int]]) -> None:
@@ -157,3 +168,5 @@ def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: se
                 progress.advance(len(result.token_ids))
         finally:
             say(progress.summary() + ("" if file is None else f", in {file.path}"))
+            if file is not None and progress.rows < len(missing):
+                say("--resume goes on with the rest")

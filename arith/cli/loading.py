@@ -23,7 +23,8 @@ def plan_of(spec: Spec, device: str | None) -> "Plan":
     formula = spec.formula()
     drafting = drafting_of(spec.drafting(), formula, formula.bindings)
     operands = together(formula, None if drafting is None else drafting.formula)
-    return Plan.of(operands, resolve_device(device))
+    drafters = operands.keys() - set(together(formula, None))
+    return Plan.of(operands, resolve_device(device), drafters=drafters)
 
 
 def load(
@@ -45,6 +46,8 @@ def load(
         say(f"converting {model} to float32 once: later starts find it in {cache_folder()} ...")
     refuse_unreadable(spec, lines, end)
     say("loading the models ...")
+    if spec.compile == "on":
+        say("the first steps are slow: they are compiled, on a CPU for minutes")
     engine = Engine(
         spec.formula(),
         max_rows=max_rows,

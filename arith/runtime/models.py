@@ -37,7 +37,8 @@ class Models:
         program = formula.program
         self.compile = compile
         self.declared = together(formula, draft)
-        self.plan = Plan.of(self.declared, device, download=True)
+        drafters = self.declared.keys() - set(together(formula, None))
+        self.plan = Plan.of(self.declared, device, download=True, drafters=drafters)
         self.readers = {name: one for name, one in self.declared.items() if isinstance(one, LLM)}
         self.operands = {name: self.readers[name] for name in program.operands}
         distinct = dict.fromkeys(self.readers.values())

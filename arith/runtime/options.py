@@ -191,9 +191,17 @@ class Speculate(BaseModel):
         BeforeValidator(_listed),
     ] = ()
     tokens: Annotated[
-        Annotated[int, Field(ge=1)] | Literal["auto"],
+        int | Literal["auto"],
         Field(description="tokens to draft each time; auto drafts as many as pay"),
     ] = "auto"
+
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _number_or_auto(cls, tokens: object) -> object:
+        whole = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 1
+        if tokens != "auto" and not whole:
+            raise PydanticCustomError("tokens", "must be a whole number of at least 1, or auto")
+        return tokens
 
     @property
     def drafts(self) -> bool:

@@ -1,7 +1,7 @@
 """Which weights are loaded for a formula, what runs in one forward, and the memory that takes: known before
 loading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -48,10 +48,16 @@ class Plan:
     device: torch.device
     backbones: tuple[BackbonePlan, ...]
     guides: tuple[GuidePlan, ...] = ()
+    drafters: frozenset[str] = frozenset()  # the operands whose lanes run for drafts alone
 
     @classmethod
     def of(
-        cls, operands: Mapping[str, LLM | GuideOperand], device: torch.device, *, download: bool = False
+        cls,
+        operands: Mapping[str, LLM | GuideOperand],
+        device: torch.device,
+        *,
+        download: bool = False,
+        drafters: Iterable[str] = (),
     ) -> "Plan":
         """The plan for operands by name. Operands that are equal share their lanes, under the first name.
 
@@ -81,6 +87,7 @@ class Plan:
             device,
             tuple(_backbone(key, lanes, device) for key, lanes in groups.items()),
             tuple(_guide(weights, named, device) for weights, named in guides.items()),
+            frozenset(drafters),
         )
 
     def refuse_if_impossible(self) -> None:
@@ -126,13 +133,11 @@ class Plan:
     def __str__(self) -> str:
         lines = []
         for number, one in enumerate(self.backbones, start=1):
-            lanes = ", ".join(
-                name if operand.adapter is None else f"{name}+adapter" for name, operand in one.lanes
-            )
             said = _memory_in_words(one.memory, len(one.lanes))
-            plural = "lane" if len(one.lanes) == 1 else "lanes"
             lines.append(f"backbone {number}: {self._place(one.weights)} ({said})")
-            lines.append(f"  one forward a step: {len(one.lanes)} {plural} a row ({lanes})")
+            for drafts, what in ((False, "one forward a step"), (True, "drafts")):
+                lanes = [lane for lane in one.lanes if (lane[0] in self.drafters) == drafts]
+                lines += [f"  {what}: {_lanes_in_words(lanes)}"] if lanes else []
         for guide in self.guides:
             said = _memory_in_words(guide.memory, 1)
             lines.append(f"guide {', '.join(guide.names)}: {self._place(guide.weights)} ({said})")
@@ -140,6 +145,11 @@ class Plan:
 
     def _place(self, weights: Weights) -> str:
         return f"{weights.model} on {weights.device_map or self.device}"
+
+
+def _lanes_in_words(lanes: Sequence[tuple[str, LLM]]) -> str:
+    named = ", ".join(name if operand.adapter is None else f"{name}+adapter" for name, operand in lanes)
+    return f"{len(lanes)} lane{'' if len(lanes) == 1 else 's'} a row ({named})"
 
 
 def _memory_in_words(memory: MemoryEstimate | None, lanes: int) -> str:

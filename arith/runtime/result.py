@@ -20,8 +20,7 @@ class Result:
     finish_reason: `stop` (an end-of-sequence id or a stopping criterion), `stop_string`, `length`, or
         `forbidden` (no way on that guards allow was found).
     logprobs: for `formula` and each operand by its name one natural log-probability a token, at temperature 1
-    and
-        before any warper; an operand that did not run, its weight being 0, has NaN.
+        and before any warper; an operand that did not run, its weight being 0, has NaN.
     timings: seconds `queued`, `prefill` and `decode`.
     """
 

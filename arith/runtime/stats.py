@@ -82,4 +82,4 @@ class EngineStats(Mapping[str, "BackboneStats"]):
         self.lowered_to = None
 
     def __repr__(self) -> str:
-        return f"EngineStats({self._stats})"
+        return f"EngineStats({self._stats}, {self.speculation}, {self.rewinding})"

@@ -199,3 +199,9 @@ def test_what_can_not_be_measured_is_refused(
     arith: Arith, spec: Spec, flags: list[str], words: list[str]
 ) -> None:
     refused(arith("bench", spec(), *flags), *words)
+
+
+def test_tokens_beyond_the_window_are_refused_before_anything_runs(arith: Arith, spec: Spec) -> None:
+    refused(
+        arith("bench", spec(), "--tokens", "9000"), "the prompt:", "9000 more follow", "context window is"
+    )

@@ -19,13 +19,21 @@ def test_what_is_forbidden_is_named_on_the_command_line(arith: Arith, spec: Spec
     assert result.exit_code == 0, result.stderr
     rows = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(rows) == 3 and not any(re.search("[a-m]", row["text"], re.IGNORECASE) for row in rows)
-    assert re.search(r"[0-9]+ rewinds from forbidden text, [0-9]+ tokens taken back", result.stderr)
+    assert re.search(r"[0-9]+ rewinds? from forbidden text, [0-9]+ tokens? taken back$", result.stderr, re.M)
     free = arith("generate", path, "--prompts", tmp_path / "p.txt")
     assert "taken back" not in free.stderr
     out = tmp_path / "out.jsonl"
     call = ("generate", path, "--prompts", tmp_path / "p.txt", "--out", out, "--resume", "--forbid")
     assert arith(*call, "z").exit_code == 0
     refused(arith(*call, "y"), "another formula, other operands or weights or other options")
+
+
+def test_rows_that_found_no_way_on_are_told(arith: Arith, spec: Spec) -> None:
+    path = spec(sampling={"max_new_tokens": 2})
+    result = arith("generate", path, "--prompt", "abc", "--forbid", "/[^é]/", "--num-return-sequences", "2")
+    ended = [json.loads(line)["finish_reason"] for line in result.stdout.splitlines()].count("forbidden")
+    words = "1 row" if ended == 1 else f"{ended} rows"
+    assert ended and f"taken back; {words} ended there, with no way on" in result.stderr
 
 
 def test_one_row_is_shown_as_it_stays(arith: Arith, spec: Spec) -> None:

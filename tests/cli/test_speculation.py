@@ -74,8 +74,28 @@ def test_a_draft_is_measured(arith: Arith, spec: Spec, tiny_llama_other: str) ->
         (["--speculate", "base", "--draft-tokens", "0"], ["--draft-tokens 0", "whole number"]),
         (["--speculate", "base", "--draft-tokens", "x"], ["--draft-tokens x", "whole number"]),
         (["--draft-tokens", "3"], ["--draft-tokens is about a draft"]),
+        (["--speculate", "false", "--draft-tokens", "3"], ["--speculate false drafts nothing"]),
     ],
 )
 def test_a_wrong_draft_is_refused(arith: Arith, spec: Spec, flags: list[str], words: list[str]) -> None:
     refused(arith("generate", spec(), "--prompt", "a", *flags), *words)
     refused(arith("bench", spec(), *flags), *words)
+    refused(arith("check", spec(), *flags), *words)
+
+
+def test_a_check_tells_the_lanes_of_a_step_from_those_of_drafts(
+    arith: Arith, spec: Spec, tiny_llama_other: str
+) -> None:
+    path = spec("base", base={}, other={"model": tiny_llama_other}, told={"template": "Q: {prompt}"})
+    step, own, beside = ("one forward a step: 1 lane a row (base)", "drafts: 1 lane a row (other)", "(told)")
+    said = arith("check", path).stdout
+    assert step in said and "drafts" not in said and "not used by the formula: other" in said
+    said = arith("check", path, "--speculate", "other").stdout
+    assert step in said and own in said and "not used by the formula: told" in said
+    said = arith("check", path, "--speculate", "told + 0.1*base").stdout
+    assert step in said and f"drafts: 1 lane a row {beside}" in said
+    superseding = spec("supersede(other, base)", base={}, other={"model": tiny_llama_other})
+    said = arith("check", superseding).stdout
+    assert step in said and own in said
+    said = arith("check", superseding, "--speculate", "false").stdout
+    assert step in said and "backbone 2" not in said

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from arith.cli import main
 from arith.cli.failures import put, say
 from arith.errors import SpecError
+from arith.runtime.backbones.slots import SlotBackbone
 from tests.cli.conftest import Arith, Spec
 
 ARITH = [sys.executable, "-m", "arith"]
@@ -96,3 +98,25 @@ def test_a_second_process_on_one_file_is_refused_and_a_dead_one_holds_nothing(
         process.communicate()
     assert arith("generate", spec(), "--prompt", "one", "--out", out).exit_code == 0
     assert len(out.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_an_interrupted_text_ends_its_line_and_says_how_to_go_on(
+    rows: int, arith: Arith, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = SlotBackbone.step, list[int]()
+
+    def interrupted(self: SlotBackbone, lanes: Any, tokens: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        return step(self, lanes, tokens)
+
+    monkeypatch.setattr(SlotBackbone, "step", interrupted)
+    flags = ["--out", tmp_path / "out.jsonl"] if rows > 1 else []
+    call = ("generate", spec(), "--prompt", "abc", "--num-return-sequences", rows, *flags)
+    result = arith(*call)
+    assert result.exit_code == 130 and result.stderr.endswith("stopped\n")
+    assert result.stdout.endswith("\n") if rows == 1 else "--resume goes on with the rest" in result.stderr
+    finished = arith(*call, *(["--resume"] if rows > 1 else []))
+    assert finished.exit_code == 0 and "goes on" not in finished.stderr

@@ -110,6 +110,9 @@ def test_what_is_superseded_drafts_by_itself(tiny_llama: str, tiny_llama_other: 
     engine.stats.reset()
     engine.generate(PROMPTS[:1], max_new_tokens=9, seed=3, speculate={"tokens": 1})
     assert 0 < engine.stats.drafted <= engine.stats.speculation.checks, "one at a time"
+    assert f"{engine.stats.drafted} tokens drafted" in repr(engine.stats)
+    again = engine.generate(PROMPTS[:1], max_new_tokens=9, seed=3, speculate={})
+    assert again[0].token_ids == alone[0].token_ids
     engine.stats.reset()
     engine.generate(PROMPTS, max_new_tokens=9, seed=3, speculate=False)
     assert engine.stats.drafted == 0

@@ -234,8 +234,9 @@ def test_a_draft_is_a_formula_over_the_declared_operands(tmp_path: Path) -> None
     [
         ("{draft: smal}", "did you mean `small`?"),
         ("{draft: base +}", "ends after"),
-        ("{draft: base, tokens: 0}", "speculate.tokens"),
-        ("{draft: base, tokens: many}", "speculate.tokens"),
+        ("{draft: base, tokens: 0}", "`speculate.tokens` must be a whole number of at least 1, or auto"),
+        ("{draft: base, tokens: true}", "`speculate.tokens` must be a whole number of at least 1, or auto"),
+        ("{draft: base, tokens: atuo}", "`speculate.tokens` must be a whole number of at least 1, or auto"),
         ("{draft: base, lazy: [arm]}", "needs either `draft` or `lazy`"),
         ("{tokens: 3}", "needs either `draft` or `lazy`"),
         ("{}", "needs either `draft` or `lazy`"),

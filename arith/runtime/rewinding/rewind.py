@@ -16,16 +16,20 @@ MOST_REWINDS = 16  # of a row, for each token that it may get
 
 @dataclass
 class RewindStats:
-    """Counts since the last `reset`: how often rows went back, and the tokens that were taken back then."""
+    """Counts since the last `reset`: how often rows went back, the tokens that were taken back then, and the
+    rows that ended because no way on was found."""
 
     rewinds: int = 0
     tokens: int = 0
+    ended: int = 0
 
     def __str__(self) -> str:
-        return f"{self.rewinds} rewinds from forbidden text, {self.tokens} tokens taken back"
+        back = f"{_counted(self.rewinds, 'rewind')} from forbidden text"
+        said = f"{back}, {_counted(self.tokens, 'token')} taken back"
+        return f"{said}; {_counted(self.ended, 'row')} ended there, with no way on" if self.ended else said
 
     def reset(self) -> None:
-        self.rewinds = self.tokens = 0
+        self.rewinds = self.tokens = self.ended = 0
 
 
 class Rewinding:
@@ -100,6 +104,7 @@ class Rewinding:
             row.shorten(text.count - 1)
             text.cut(text.count - 1)
         row.finish_reason = "forbidden"
+        self._stats.ended += 1
         self._settle(row, text)
 
     def _settle(self, row: Row, text: RowText) -> None:
@@ -121,3 +126,7 @@ class Rewinding:
         """Where the span begins that goes back furthest."""
         begins = [guard.rejects(text, seen, ended) for guard in self._guards]
         return min((begin for begin in begins if begin is not None), default=None)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -73,8 +73,8 @@ def _drafting_of(given: Any, formula: Formula, declared: Mapping[str, Any]) -> D
     for key in given:
         if key not in KEYS:
             raise OptionError(f"speculate: unknown key `{key}`", f"its keys are {', '.join(KEYS)}")
-    if superseded is not None and set(given) == {"tokens"}:
-        return Drafting(superseded, _tokens(given["tokens"]))
+    if superseded is not None and set(given) <= {"tokens"}:
+        return Drafting(superseded, _tokens(given.get("tokens", "auto")))
     if ("draft" in given) == bool(given.get("lazy")):
         raise OptionError("speculate has either `draft` or `lazy`", 'as in {"draft": "base", "tokens": 4}')
     tokens = _tokens(given.get("tokens", "auto"))
