@@ -9,7 +9,8 @@ from torch import Tensor
 
 from arith.errors import PlanError
 from arith.runtime.answers import Leaf
-from arith.runtime.plan import free_memory, size_in_words
+from arith.runtime.free_memory import free_memory
+from arith.runtime.plan import size_in_words
 from arith.runtime.scoring import RowLogits
 
 CPU = torch.device("cpu")

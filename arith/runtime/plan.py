@@ -4,7 +4,6 @@ loading."""
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from arith.errors import PlanError
@@ -12,6 +11,7 @@ from arith.operands.adapters import unmixable
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM, Weights
 from arith.operands.memory import MemoryEstimate, estimate, estimate_guide
+from arith.runtime.free_memory import free_memory
 from grammar.errors import FormulaError
 
 
@@ -175,18 +175,6 @@ def no_room_for(place: str, figures: str, device: torch.device, free: int | None
     rest = size_in_words(free_memory(device) if free is None else free)
     message = f"there is not enough memory for {place}: {figures}, and {device} has {rest} free"
     return PlanError(message, "shorten it, or use less or smaller models")
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be had on the device now: of CUDA's also those in blocks which torch keeps for later and
-    of which nothing is in use."""
-    if device.type == "cuda":
-        stats = torch.cuda.memory_stats(device)
-        kept = [
-            stats.get(f"{kind}_bytes.all.current", 0) for kind in ("reserved", "active", "inactive_split")
-        ]
-        return int(torch.cuda.mem_get_info(device)[0] + kept[0] - kept[1] - kept[2])
-    return int(psutil.virtual_memory().available)
 
 
 def _adapters(operand: LLM) -> Sequence[str]:

@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from arith.errors import OptionError
 from arith.language import Formula
 from arith.operands.loading import resolve_device
+from arith.runtime.free_memory import free_memory
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
 from arith.runtime.options import Compile, Sampling
-from arith.runtime.plan import free_memory, no_room_for, size_in_words
+from arith.runtime.plan import no_room_for, size_in_words
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
 from arith.runtime.scoring import RowLogits, teacher_forced

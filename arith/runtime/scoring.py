@@ -11,8 +11,9 @@ from arith.runtime.answers import Leaf, Moment
 from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.backbones.lane import LaneRequest
 from arith.runtime.backbones.memory import out_of_memory
+from arith.runtime.free_memory import free_memory
 from arith.runtime.fusion import Fused, Fusion, exits_of, log_probs_of
-from arith.runtime.plan import free_memory, no_room_for
+from arith.runtime.plan import no_room_for
 from arith.runtime.result import FORMULA, Score
 from arith.runtime.row import Row
 

@@ -88,14 +88,6 @@ def test_memory_that_is_held_for_lanes_already_is_theirs(
     assert plan.rows_that_fit(100, wanted=32, held=16 * row) == 15
 
 
-def test_what_torch_keeps_unused_on_an_accelerator_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    stats = {"reserved": 70, "active": 25, "inactive_split": 15}
-    told = {f"{name}_bytes.all.current": count for name, count in stats.items()}
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10, 100))
-    monkeypatch.setattr(torch.cuda, "memory_stats", lambda device: told)
-    assert plan_module.free_memory(torch.device("cuda", 0)) == 10 + 70 - 25 - 15
-
-
 def test_weights_beyond_the_free_memory_are_refused_with_the_figures(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
