@@ -221,6 +221,30 @@ def test_a_compiler_that_fails_is_no_reason_to_run_without_a_cache(
         engine.generate("one", max_new_tokens=3)
 
 
+def test_steps_whose_padding_has_no_room_are_the_models_own(
+    tiny_llama: str, monkeypatch: pytest.MonkeyPatch, without_compiler: None
+) -> None:
+    """Three lanes of a few tokens are padded to four of 256."""
+    reserve = SlotCache.reserve
+
+    def tight(self: SlotCache, slots: int, capacity: int) -> None:
+        if slots > 3:
+            raise torch.OutOfMemoryError("the test's memory is full")
+        reserve(self, slots, capacity)
+
+    monkeypatch.setattr(steps, "PATIENCE", 0)
+    expected = played(make_backbone(load_model(LLM(tiny_llama).weights, CPU), [], 270), [None] * 3)
+    needed, wanted = (backbone_of(monkeypatch, tiny_llama, static=True) for _ in range(2))
+    wanted._forward.compiled.required = False  # type: ignore[attr-defined]
+    monkeypatch.setattr(SlotCache, "reserve", tight)
+    with pytest.raises(torch.OutOfMemoryError):
+        played(needed, [None] * 3)
+    with pytest.warns(UserWarning, match="no memory for the keys and values of its padding"):
+        found = played(wanted, [None] * 3)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_a_program_that_gives_something_else_is_not_trusted(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,12 +106,17 @@ class CompiledSteps:
             logits: Tensor = self._program(**{**inputs, "attention_mask": packed}).logits
         return logits.clone()  # a CUDA graph writes its next result to the same place
 
-    def _give_up(self, reason: str, inputs: dict[str, Any]) -> Tensor:
+    def leave(self, reason: str) -> None:
+        """Leaves all further steps to the model, and warns. Raises `OperandError` where compiling is asked
+        for."""
         self.failure = reason
         message = f"the steps of {self._model.name_or_path} can't be compiled: {reason}"
         if self.required:
             raise OperandError(message, "`compile: auto` goes on without")
         warnings.warn(message, stacklevel=2)
+
+    def _give_up(self, reason: str, inputs: dict[str, Any]) -> Tensor:
+        self.leave(reason)
         return self._plain(inputs)
 
 

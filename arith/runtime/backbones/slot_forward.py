@@ -17,6 +17,7 @@ from arith.runtime.backbones.head import logits_at
 from arith.runtime.backbones.lane import Lane, new_positions
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.masks import MaskLayout
+from arith.runtime.backbones.memory import out_of_memory
 from arith.runtime.backbones.outputs import Outputs
 from arith.runtime.backbones.pool import LanePool
 from arith.runtime.backbones.ragged import Ragged
@@ -65,7 +66,11 @@ class SlotForward:
         slots, adapters = [lane.slot for lane in lanes], [lane.adapter for lane in lanes]
         length = max(map(max, positions)) + 1
         compiled = self.compiled if columns is None and ids.shape[1] == 1 else None
-        if compiled is not None and compiled.takes(len(slots), length, self.context):
+        if (
+            compiled is not None
+            and compiled.takes(len(slots), length, self.context)
+            and self._has_room_for_padding(compiled, slots, length)
+        ):
             logits = self._compiled_step(compiled, slots, adapters, ids, positions, length)
             early = {}
         else:
@@ -112,6 +117,19 @@ class SlotForward:
         found = Outputs(logits[..., : self._vocabulary].to(self.device), early)[0]
         return [found[end - kept : end] for end, kept in zip(accumulate(keep), keep, strict=True)]
 
+    def _has_room_for_padding(self, compiled: CompiledSteps, slots: list[int], length: int) -> bool:
+        """Makes room for what a compiled step pads, which may be more than the lanes themselves take. Where
+        memory lacks and compiling is no must, steps are the model's own from now on."""
+        lanes, length = compiled.lanes(len(slots)), compiled.length(length, self.context)
+        try:
+            self.pool.fit(length, slots[-1] + 1 + lanes - len(slots))
+        except Exception as error:
+            if compiled.required or not out_of_memory(error):
+                raise
+            compiled.leave("there is no memory for the keys and values of its padding")
+            return False
+        return True
+
     def _compiled_step(
         self,
         compiled: CompiledSteps,
@@ -126,7 +144,6 @@ class SlotForward:
         count, padding = len(slots), compiled.lanes(len(slots)) - len(slots)
         length = compiled.length(length, self.context)
         behind = slots[-1] + 1
-        self.pool.fit(length, behind + padding)
         unused = self.pool.cache.capacity - 1
         inputs = self._inputs(
             [*slots, *range(behind, behind + padding)],
