@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from arith.cli.output import console, refuse_input
 from arith.errors import OptionError, SpecError
 from arith.prompts_file import PromptLine
 from arith.results_file import check_writable
+from arith.runtime.options import NO_DRAFT
 from arith.spec import Spec
 from arith.whole_file import write_output
 
@@ -53,6 +55,8 @@ def explain(
     document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     options = options_of(document, text, sampling)
+    if text is not None:
+        document = replace(document, speculate=NO_DRAFT)
     for path in (html, json_file):
         if path is not None:
             check_output(path, (spec, params_file), overwrite)

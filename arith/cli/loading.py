@@ -40,8 +40,10 @@ def load(
     from arith.operands.source import is_unconverted
     from arith.runtime import Engine
 
-    say(str(plan_of(spec, device)))
-    models = dict.fromkeys(operand.model for operand in spec.formula().bound_operands().values())
+    plan = plan_of(spec, device)
+    say(str(plan))
+    weights = [*(one.weights for one in plan.backbones), *(one.weights for one in plan.guides)]
+    models = dict.fromkeys(one.model for one in weights)
     for model in filter(is_unconverted, models):
         say(f"converting {model} to float32 once: later starts find it in {cache_folder()} ...")
     refuse_unreadable(spec, lines, end)

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from arith.cli.progress import RowProgress
 from arith.cli.rows import heads, run_of
 from arith.prompts_file import PromptLine, read_prompts
 from arith.results_file import finite_or_none, row_key
+from arith.runtime.options import NO_DRAFT
 from arith.spec import Spec
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def score(
     """
     from arith.operands.fingerprint import fingerprints
 
-    document = with_models(Spec.load(spec), model)
+    document = replace(with_models(Spec.load(spec), model), speculate=NO_DRAFT)
     params = params_of(document, param, params_file)
     lines = read_prompts(prompts, completions=True)
     run = run_of(document, {"end": end, "weights": fingerprints(document.operands)})

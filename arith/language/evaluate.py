@@ -24,7 +24,7 @@ def evaluate(program: Program, values: Mapping[str, Any]) -> Tensor:
     needed = (*program.leaves, *program.classifiers_that_guide, *program.parameters, *program.positions)
     names = (*needed, *given, *texts)
     for name in values:
-        if name not in (*names, *program.operands, *program.superseded):
+        if name not in names and name not in program.operands:
             close = nearest(name, names)
             hint = f"did you mean `{close}`?" if close else None
             raise FormulaError(f"a value is given for `{name}`, which the formula does not use", None, hint)

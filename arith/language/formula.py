@@ -127,7 +127,9 @@ class Formula(Algebra):
         return collect(self.document)
 
     @cached_property
-    def _analysis(self) -> Program:
+    def _analysis(self) -> tuple[Program, Mapping[str, Type]]:
+        """The program of what it means, and the type of every name that it needs, those of drafts
+        included."""
         names = self._names
         bound = {
             name: Type.SCALAR if isinstance(value, float) else getattr(value, "kind", Type.DIST)
@@ -141,31 +143,30 @@ class Formula(Algebra):
         except RecursionError:
             hint = "write it as several definitions that use each other less deeply"
             raise FormulaError("the formula is nested too deeply", self.document.result.span, hint) from None
-        dists, classifiers, parameters = (
-            tuple(name for name, kind in free.items() if kind is wanted)
+        operands, classifiers, parameters = (
+            tuple(name for name in names.meant if free.get(name) is wanted)
             for wanted in (Type.DIST, Type.CLASSIFIER, Type.SCALAR)
         )
-        operands = tuple(name for name in dists if name not in names.superseded)
-        superseded = tuple(name for name in dists if name in names.superseded)
         if not operands:
             raise FormulaError("a formula needs at least one operand", self.document.result.span)
-        return Program(nodes, operands, superseded, classifiers, parameters, names.positions)
+        return Program(nodes, operands, classifiers, parameters, names.positions), free
 
     @property
     def operands(self) -> tuple[str, ...]:
         """The names of the operands it needs, classifiers and those that `supersede` drafts with included, in
         order of first use."""
-        return tuple(name for name in self._names.free if name not in self.program.parameters)
+        return tuple(name for name, kind in self._analysis[1].items() if kind is not Type.SCALAR)
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """The names of the parameters it needs, in order of first use; those bound to a number included."""
-        return self.program.parameters
+        """The names of the parameters it needs, in order of first use; those bound to a number included, and
+        those of what `supersede` drafts with."""
+        return tuple(name for name, kind in self._analysis[1].items() if kind is Type.SCALAR)
 
     @property
     def program(self) -> Program:
         """The compiled formula; printing it shows its graph."""
-        return self._analysis
+        return self._analysis[0]
 
     def rewritten(self, change: Change) -> "Formula":
         """The formula with parts replaced (see `arith.language.rewrite`), and what it then uses bound."""
@@ -191,7 +192,8 @@ class Formula(Algebra):
 
     def parameter_values(self, given: Mapping[str, Any] | None = None) -> dict[str, float]:
         """The value of each parameter: those given, else those bound. Raises `FormulaError` for one that has
-        no value, a name that is no parameter, and a value that is no finite number."""
+        no value (it may lack where it is of what `supersede` drafts with alone), a name that is no parameter,
+        and a value that is no finite number."""
         given = given or {}
         for name in given:
             if name not in self.parameters:
@@ -205,7 +207,7 @@ class Formula(Algebra):
                 values[name] = _finite(name, given[name])
             elif name in self.bindings:
                 values[name] = self.bindings[name]
-            else:
+            elif name in self.program.parameters:
                 close = nearest(name, [*self.bindings])
                 hint = f"give it one under `params`, as {name}: 0.5" + (
                     f", or did you mean `{close}`?" if close else ""
@@ -229,7 +231,9 @@ class Formula(Algebra):
         row has no value.
         """
         bound = {name: self.bindings[name] for name in self.parameters if name in self.bindings}
-        return evaluate(self.program, {**bound, **values})
+        drafting = {*self._names.free} - {*self._names.meant}
+        known = {name: value for name, value in {**bound, **values}.items() if name not in drafting}
+        return evaluate(self.program, known)
 
 
 def _bound_value(name: str, value: Any) -> Any:

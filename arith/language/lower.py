@@ -7,7 +7,7 @@ from arith.language import check, rules
 from arith.language.argument import Argument
 from arith.language.bounds import most_tokens
 from arith.language.graph import Called, GraphBuilder, Node, Plain
-from arith.language.names import POSITIONS, TRUTHS, Names
+from arith.language.names import POSITIONS, TRUTHS, Names, superseding
 from arith.language.registry import Operator, find
 from arith.language.rules import C, D, M, S, T, V
 from arith.language.scalars import ScalarArithmetic
@@ -41,7 +41,7 @@ def lower(document: Document, names: Names, types: Mapping[str, Type]) -> tuple[
     lowering = _Lowering(names, types)
     # In order of dependency, so that no chain of definitions makes a deep recursion.
     for name in names.definitions:
-        for sees_shift in (False, True) if types[name] not in (C, T) else ():
+        for sees_shift in (False, True) if name in names.meant and types[name] not in (C, T) else ():
             lowering.definition(name, sees_shift)
     return lowering.builder.finish(lowering.value(document.result, sees_shift=False))
 
@@ -169,7 +169,7 @@ class _Lowering:
         if operator.name == "average":
             return self.average(bound[0][1], node.span)
         if operator.name == "supersede":  # how the large one is drafted is no part of what it means
-            return self.value(bound[1][1], sees_shift)
+            return self.value(superseding(node)[1], sees_shift)
         inputs: list[int] = []
         labels: list[str] = []
         statics: dict[str, Plain] = {}
@@ -268,6 +268,8 @@ class _Lowering:
                 return self.times(self.value(scalar, True), self.weight(dist), True, None)
             case Quotient(left, right):
                 return self.over(self.weight(left), self.value(right, True), True, node.span)
+            case Call(function="supersede"):
+                return self.weight(superseding(node)[1])
             case Call() if find(node).name in WINNERS:
                 return self.winner(node)
             case Call() if find(node).name in UNWEIGHTED:

@@ -1,6 +1,6 @@
 """What the names of a formula stand for: definitions, operands or parameters."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -21,14 +21,14 @@ class Names:
     """The names of one formula: definitions in an order in which each uses only earlier ones, and the free
     names.
 
-    `free` maps each name that is no definition to the places of its use, in order of first use; `superseded`
-    are those of them that only say what drafts, and take no part in what the formula means; `positions` are
-    those of `POSITIONS` that are used.
+    `free` maps each name that is no definition to the places of its use, in order of first use. `meant` are
+    the names, definitions among them, that have a part in what the formula means, and don't only say what
+    drafts, in order of first use for that; `positions` those of `POSITIONS` that have.
     """
 
     definitions: Mapping[str, Definition]
     free: Mapping[str, tuple[Name, ...]]
-    superseded: frozenset[str]
+    meant: tuple[str, ...]
     positions: tuple[str, ...]
 
 
@@ -49,51 +49,44 @@ def collect(document: Document) -> Names:
     by_name = {definition.name: definition for definition in document.definitions}
     for call in calls_in(document):
         find(call).bind(call)
-    uses = {name: names_in(definition.value) for name, definition in by_name.items()}
-    order = ordered(by_name, uses)
-    needed = set()
-    pending = [node.id for node in names_in(document.result)]
-    while pending:
-        name = pending.pop()
-        if name in by_name and name not in needed:
-            needed.add(name)
-            pending.extend(node.id for node in uses[name])
+    order = ordered(by_name, {name: names_in(definition.value) for name, definition in by_name.items()})
     free: dict[str, tuple[Name, ...]] = {}
-    positions: dict[str, None] = {}
-    bodies = [definition.value for definition in document.definitions if definition.name in needed]
-    for node in [node for body in [*bodies, document.result] for node in names_in(body)]:
-        if node.id in POSITIONS:
-            positions[node.id] = None
-        elif node.id in TRUTHS:
-            continue
-        elif node.id in REGISTRY:
+    for node in _uses(document, names_in):
+        if node.id in REGISTRY:
             example = REGISTRY[node.id].example
             raise FormulaError(f"`{node.id}` is an operator", node.span, f"call it, as in `{example}`")
-        elif node.id in RESERVED:
+        if node.id in RESERVED and node.id not in GIVEN:
             refuse_reserved(node.id, node.span)
-        elif node.id not in by_name:
+        if node.id not in GIVEN and node.id not in by_name:
             free[node.id] = (*free.get(node.id, ()), node)
-    definitions = {name: by_name[name] for name in order if name in needed}
-    superseded = frozenset(free) - _meant(document.result, definitions)
-    return Names(definitions, free, superseded, tuple(positions))
+    meant = dict.fromkeys(node.id for node in _uses(document, meant_names))
+    needed = _reached(document, names_in)
+    return Names(
+        {name: by_name[name] for name in order if name in needed},
+        free,
+        tuple(name for name in meant if name in free or name in needed),
+        tuple(name for name in meant if name in POSITIONS),
+    )
 
 
-def _meant(result: Expression, by_name: Mapping[str, Definition]) -> set[str]:
-    """The names that a result uses, but for those that stand only where `supersede` says what drafts."""
-    found: set[str] = set()
-    pending = [result]
+def _uses(document: Document, found_in: Callable[[Expression], list[Name]]) -> list[Name]:
+    """The uses of names in the result and in the definitions that it needs, as they are written."""
+    needed = _reached(document, found_in)
+    bodies = [definition.value for definition in document.definitions if definition.name in needed]
+    return [node for body in [*bodies, document.result] for node in found_in(body)]
+
+
+def _reached(document: Document, found_in: Callable[[Expression], list[Name]]) -> set[str]:
+    """The names of the definitions that the result needs."""
+    by_name = {definition.name: definition.value for definition in document.definitions}
+    reached: set[str] = set()
+    pending = found_in(document.result)
     while pending:
-        node = pending.pop()
-        if isinstance(node, Name):
-            if node.id in by_name and node.id not in found:
-                pending.append(by_name[node.id].value)
-            found.add(node.id)
-        elif isinstance(node, Call) and node.function == "supersede":
-            _small, (_argument, large) = find(node).bind(node)
-            pending.append(large)
-        else:
-            pending.extend(children(node))
-    return found
+        name = pending.pop().id
+        if name in by_name and name not in reached:
+            reached.add(name)
+            pending.extend(found_in(by_name[name]))
+    return reached
 
 
 def calls_in(document: Document) -> list[Call]:
@@ -102,9 +95,17 @@ def calls_in(document: Document) -> list[Call]:
     return [node for body in bodies for node in walk(body) if isinstance(node, Call)]
 
 
+def superseding(call: Call) -> tuple[Expression, Expression]:
+    """What a call of `supersede` drafts with, and what it means."""
+    (_, small), (_, large) = find(call).bind(call)
+    return small, large
+
+
 def supersedes(document: Document) -> bool:
     """Whether a formula itself says what drafts for it."""
-    return any(call.function == "supersede" for call in calls_in(document))
+    needed = _reached(document, names_in)
+    used = [definition for definition in document.definitions if definition.name in needed]
+    return any(call.function == "supersede" for call in calls_in(Document(tuple(used), document.result)))
 
 
 def refuse_reserved(name: str, span: Span | None = None) -> None:
@@ -118,6 +119,21 @@ def refuse_reserved(name: str, span: Span | None = None) -> None:
 def names_in(expression: Expression) -> list[Name]:
     """Every use of a name inside the expression, in the order in which they are written."""
     return [node for node in walk(expression) if isinstance(node, Name)]
+
+
+def meant_names(expression: Expression) -> list[Name]:
+    """The same, without those where `supersede` says what drafts."""
+    found: list[Name] = []
+    pending = [expression]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, Name):
+            found.append(node)
+        elif isinstance(node, Call) and node.function == "supersede":
+            pending.append(superseding(node)[1])
+        else:
+            pending.extend(reversed(children(node)))
+    return found
 
 
 def ordered(by_name: Mapping[str, Definition], uses: Mapping[str, list[Name]]) -> list[str]:

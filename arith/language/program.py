@@ -34,12 +34,11 @@ def name_row(row: int) -> str:
 
 @dataclass(frozen=True)
 class Program:
-    """The graph of a formula with the names it needs, in order of first use. Those of `superseded` operands
-    only say what drafts: no node uses them. Knows nothing of who calls it."""
+    """The graph of a formula with the names it needs, in order of first use. Knows nothing of who calls
+    it."""
 
     nodes: tuple[Node, ...]
     operands: tuple[str, ...]
-    superseded: tuple[str, ...]
     classifiers: tuple[str, ...]
     parameters: tuple[str, ...]
     positions: tuple[str, ...]

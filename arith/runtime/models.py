@@ -110,8 +110,8 @@ def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOp
 
 def _meant(formula: Formula) -> dict[str, LLM | GuideOperand]:
     """The operands of what a formula means, by their names."""
-    superseded = formula.program.superseded
-    return {name: one for name, one in formula.bound_operands().items() if name not in superseded}
+    meant = {*formula.program.operands, *formula.program.classifiers}
+    return {name: one for name, one in formula.bound_operands().items() if name in meant}
 
 
 def vocabulary_of(operands: Mapping[str, LLM]) -> Vocabulary:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from arith.errors import OptionError
 from arith.language import Formula
@@ -15,15 +15,13 @@ from arith.runtime.options import Compile, Sampling
 from arith.runtime.plan import no_room_for, size_in_words
 from arith.runtime.row import Row
 from arith.runtime.rows import RowMaker
-from arith.runtime.scoring import RowLogits, teacher_forced
+from arith.runtime.scoring import Measured, RowLogits, teacher_forced
 from arith.runtime.setup import ready
 from arith.runtime.speculation.drafting import Drafting, drafting_of
 from arith.runtime.speculation.pace import Pace
 from arith.runtime.stats import EngineStats
 
 MOST_ROWS = {"cuda": 256, "mps": 32, "cpu": 32}
-
-Measured = TypeVar("Measured")
 
 
 class Runner:
@@ -84,8 +82,8 @@ class Runner:
         longest = max((len(row.tokens) for row in rows), default=0)
         with self.at_work():
             most = self._rows_at_once(rows, longest)
-            forced = teacher_forced(self.models.fusion, self.models.backbones, rows, behind, most)
-            return [measure(row, logits) for row, logits in forced]
+            models = self.models
+            return teacher_forced(models.fusion, models.backbones, rows, measure, behind=behind, most=most)
 
     def _pace_of(self, drafting: Drafting | None) -> Pace:
         """The pace of a draft, with what calls before have learnt."""

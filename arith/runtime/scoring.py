@@ -1,7 +1,8 @@
 """Exact likelihoods of given text: teacher forced, one pass through each operand, nothing sampled."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,35 +22,42 @@ LOGITS_SHARE = 0.2  # of the free memory, for the logits of the texts that are s
 POSITIONS = 64  # evaluated together: bounds the float32 tensors of a long text
 
 RowLogits = Mapping[Leaf, Tensor]
+Measured = TypeVar("Measured")
 
 
 def teacher_forced(
-    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool, most: int
-) -> Iterator[tuple[Row, RowLogits]]:
+    fusion: Fusion,
+    backbones: Mapping[LLM, Backbone],
+    rows: Sequence[Row],
+    measure: Callable[[Row, RowLogits], Measured],
+    *,
+    behind: bool,
+    most: int,
+) -> list[Measured]:
     """Runs the rows' prompts followed by their tokens once through the operands they need: at most so many
     rows together, and half as many when memory runs out.
 
-    Yields each row with the logits `[positions, vocab]` of each leaf: those that predict its tokens, or with
-    `behind` the last position only, or with that all of them where the formula adds up likelihoods. Raises
-    `PlanError` where memory is too little for one row.
+    Gives what `measure` makes of each row and its logits `[positions, vocab]` of each leaf: those that
+    predict its tokens, or with `behind` the last position only, or with that all of them where the formula
+    adds up likelihoods. Raises `PlanError` where memory is too little for one row.
     """
     together = min(most, _with_room_for_logits(fusion, backbones, rows, behind))
-    start = 0
+    found: list[Measured] = []
     cleared = False  # whether all memory was given back since rows last went through
-    while start < len(rows):
-        found = _within_memory(fusion, backbones, rows[start : start + together], behind)
-        if found is not None:
-            yield from found
-            start += together
+    while len(found) < len(rows):
+        left = rows[len(found) :]
+        measured = _within_memory(fusion, backbones, left[:together], measure, behind)
+        found += measured
+        if len(measured) == len(left[:together]):
             cleared = False
         elif together == 1 and cleared:
-            last = rows[start]
-            raise no_room_for(last.place, f"it has {last.length} tokens", fusion.device)
+            raise no_room_for(left[0].place, f"it has {left[0].length} tokens", fusion.device)
         else:
-            together = max(1, min(together, len(rows) - start) // 2)
+            together = max(1, min(together, len(left)) // 2)
             for backbone in dict.fromkeys(backbones.values()):
                 backbone.reset()
             cleared = True
+    return found
 
 
 def _with_room_for_logits(
@@ -61,15 +69,21 @@ def _with_room_for_logits(
 
 
 def _within_memory(
-    fusion: Fusion, backbones: Mapping[LLM, Backbone], rows: Sequence[Row], behind: bool
-) -> list[tuple[Row, RowLogits]] | None:
-    """The rows with their logits; None where memory runs out."""
+    fusion: Fusion,
+    backbones: Mapping[LLM, Backbone],
+    rows: Sequence[Row],
+    measure: Callable[[Row, RowLogits], Measured],
+    behind: bool,
+) -> list[Measured]:
+    """What is measured of the rows: of all, or of the first ones where memory runs out."""
+    measured: list[Measured] = []
     try:
-        return list(_forced(fusion, backbones, rows, behind))
+        for row, logits in _forced(fusion, backbones, rows, behind):
+            measured.append(measure(row, logits))
     except Exception as error:
         if not out_of_memory(error):
             raise
-    return None
+    return measured
 
 
 def _forced(

@@ -99,3 +99,21 @@ def test_a_check_tells_the_lanes_of_a_step_from_those_of_drafts(
     assert step in said and own in said
     said = arith("check", superseding, "--speculate", "false").stdout
     assert step in said and "backbone 2" not in said
+
+
+def test_what_does_not_draft_need_not_be_there(
+    arith: Arith, spec: Spec, tmp_path: Path, tiny_llama_other: str
+) -> None:
+    path = spec("supersede(w*other, base)", base={}, other={"model": tiny_llama_other})
+    elsewhere = ("--model", f"other={tmp_path / 'elsewhere'}")
+    call = ("generate", path, "--prompt", "a", "--max-new-tokens", "3")
+    refused(arith(*call, *elsewhere), "there is no model folder at")
+    refused(arith(*call), "speculate: draft: the parameter `w` has no value")
+    result = arith(*call, *elsewhere, "--speculate", "false")
+    assert result.exit_code == 0 and "backbone 2" not in result.stderr, result.stderr
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    result = arith("score", path, "--prompts", tmp_path / "pairs.jsonl", *elsewhere)
+    assert result.exit_code == 0 and "backbone 2" not in result.stderr, result.stderr
+    assert json.loads(result.stdout)["logprobs"].keys() == {"formula", "base"}
+    result = arith("explain", path, "--prompt", "a", "--text", "b", *elsewhere)
+    assert result.exit_code == 0, result.stderr

@@ -160,25 +160,43 @@ def test_a_superseding_operand_is_the_whole_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "operands", "superseded"),
+    ("text", "meaning", "superseded"),
     [
-        ("supersede(a, b)", ("b",), ("a",)),
-        ("supersede(large=b, small=a)", ("b",), ("a",)),
-        ("supersede(a, b) + 0.1*a", ("a", "b"), ()),
-        ("s = a + 0.1*c\nsupersede(s, b)", ("b",), ("a", "c")),
-        ("s = a + 0.1*c\nl = b - 0.1*c\nsupersede(s, l)", ("c", "b"), ("a",)),
-        ("supersede(supersede(a, c), supersede(c, b))", ("b",), ("a", "c")),
-        ("supersede(a + layer(c, 1), b)", ("b",), ("a", "c")),
-        ("a + b", ("a", "b"), ()),
+        ("supersede(a, b)", "b", ("a",)),
+        ("supersede(large=b, small=a)", "b", ("a",)),
+        ("supersede(a, b) + 0.1*a", "b + 0.1*a", ()),
+        ("supersede(a, b + w*a)", "b + w*a", ()),
+        ("supersede(v*a, b + w*c)", "b + w*c", ("a", "v")),
+        ("s = a + 0.1*c\nsupersede(s, b)", "b", ("a", "c")),
+        ("s = a + 0.1*c\nl = b - 0.1*c\nsupersede(s, l)", "l = b - 0.1*c\nl", ("a",)),
+        ("supersede(supersede(a, c), supersede(c, b))", "b", ("a", "c")),
+        ("supersede(a*(t + prompt_length) + layer(c, 1), b)", "b", ("a", "c")),
+        ("supersede(a + guide(k, on=a, k=3), b)", "b", ("a", "k")),
+        ("average(supersede(a, b - 0.6*c) + c)", "average(b - 0.6*c + c)", ("a",)),
+        ("average(max(supersede(a, 2*b), c))", "average(max(2*b, c))", ("a",)),
+        ("a + b", "a + b", ()),
     ],
 )
-def test_what_only_drafts_is_no_operand_of_what_a_formula_means(
-    text: str, operands: tuple[str, ...], superseded: tuple[str, ...]
+def test_what_supersedes_is_all_that_a_formula_means(
+    text: str, meaning: str, superseded: tuple[str, ...]
 ) -> None:
-    formula = Formula(text)
-    assert set(formula.program.operands) == set(operands)
-    assert set(formula.program.superseded) == set(superseded)
-    assert set(formula.operands) == {*operands, *superseded}, "all have to be bound"
+    formula, plain = Formula(text), Formula(meaning)
+    assert str(formula.program) == str(plain.program)
+    for names in ("operands", "classifiers", "parameters", "positions"):
+        assert getattr(formula.program, names) == getattr(plain.program, names), "in the same order"
+    known = {*formula.operands, *formula.parameters}
+    assert known == {*plain.operands, *plain.parameters, *superseded}, "all may be bound"
+
+
+def test_a_parameter_of_what_only_drafts_may_lack_a_value() -> None:
+    formula = Formula("supersede(v*a, w*b)")
+    assert formula.parameters == ("v", "w")
+    assert formula.parameter_values({"w": 2}) == {"w": 2}
+    assert formula.parameter_values({"w": 2, "v": 3}) == {"v": 3, "w": 2}
+    with pytest.raises(FormulaError, match="the parameter `w` has no value"):
+        formula.parameter_values({"v": 3})
+    close(formula.evaluate(b=BASE, w=2), 2 * BASE)
+    close(Formula("supersede(v*a, w*b)", v=0.5).evaluate(a=ARM, b=BASE, w=2), 2 * BASE)
 
 
 def test_an_operand_under_weight_0_is_not_asked() -> None:

@@ -70,3 +70,14 @@ def test_one_text_over_other_operands_is_another_draft(tiny_llama: str, tiny_lla
     engine = Engine(raw(tiny_llama), speculate={"draft": Formula("s", s=raw(tiny_llama_other))})
     with pytest.raises(OptionError, match="which this engine has not loaded"):
         engine.generate("a", max_new_tokens=2, speculate={"draft": Formula("s", s=LLM("elsewhere"))})
+
+
+def test_what_can_not_draft_is_told_as_the_draft(tiny_llama: str) -> None:
+    formula = Formula("supersede(uniform(), a)", a=raw(tiny_llama))
+    with pytest.raises(FormulaError, match="speculate: draft: a formula needs at least one operand"):
+        Engine(formula)
+    assert Engine(formula, speculate=False).generate("a", max_new_tokens=2)
+    unvalued = Engine(Formula("supersede(w*a, a)", a=raw(tiny_llama)))
+    assert unvalued.score("a", "b")
+    with pytest.raises(FormulaError, match="speculate: draft: the parameter `w` has no value"):
+        unvalued.generate("a", max_new_tokens=2)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith import LLM, Engine, Formula, OptionError, PromptError
+from arith import LLM, Engine, Formula, OptionError, PlanError, PromptError
+from arith.runtime.fusion import Fusion
 from tests.runtime.reference import chosen, fused, plain, raw
 
 PROMPTS = ["the rain in spain", "a", "Once upon a time there was another"]
@@ -180,6 +181,30 @@ def test_few_rows_at_once_change_no_score(operands: dict[str, LLM]) -> None:
     one_by_one, together = (Engine(formula, max_rows=rows).score(prompts, texts) for rows in (1, 6))
     for one, other in zip(one_by_one, together, strict=True):
         assert one.logprobs["formula"] == pytest.approx(other.logprobs["formula"], abs=1e-5)
+
+
+def test_memory_that_gives_out_when_texts_are_judged_costs_no_score(
+    operands: dict[str, LLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = Engine(Formula("base + 0.5*a", base=operands["base"], a=operands["a"]))
+    expected, following = engine.score(PROMPTS, COMPLETIONS), engine.logprobs(PROMPTS, COMPLETIONS)
+    attempt, calls, lost = Fusion.attempt, list[int](), {2, 4}
+
+    def failing(self: Fusion, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) in lost:
+            raise torch.OutOfMemoryError("the test's memory is full")
+        return attempt(self, *arguments)
+
+    monkeypatch.setattr(Fusion, "attempt", failing)
+    found = engine.score(PROMPTS, COMPLETIONS)
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs["formula"] == pytest.approx(other.logprobs["formula"], abs=1e-5)
+    calls.clear()
+    torch.testing.assert_close(engine.logprobs(PROMPTS, COMPLETIONS), following, rtol=1e-5, atol=1e-5)
+    lost.update(range(1, 100))
+    with pytest.raises(PlanError, match="there is not enough memory for row 1"):
+        engine.score(PROMPTS, COMPLETIONS)
 
 
 def test_each_prompt_may_have_its_own_parameters(operands: dict[str, LLM]) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from arith import LLM, Engine, Formula
+from arith import LLM, Classifier, Engine, Formula
 from arith.runtime.backbones.slots import SlotBackbone
 from tests.runtime.reference import raw
 
@@ -110,16 +110,35 @@ def test_what_supersedes_is_the_whole_meaning(
     assert superseding.tokenizer.get_vocab() == alone.tokenizer.get_vocab()
 
 
-def test_a_prompt_is_as_long_as_what_supersedes_reads_it(tiny_llama: str, tiny_llama_other: str) -> None:
-    small, large = LLM(tiny_llama, template="Some words before: {prompt}"), raw(tiny_llama_other)
-    text = "{} + 0.05*prompt_length*tokens(97)"
-    alone = Engine(Formula(text.format("large"), large=large))
-    superseding = Engine(Formula(text.format("supersede(small, large)"), small=small, large=large))
-    expected, found = (engine.logprobs(PROMPTS, [""] * 4) for engine in (alone, superseding))
-    torch.testing.assert_close(found, expected)
+def test_the_first_operand_is_that_of_what_supersedes(tiny_llama: str, tiny_llama_other: str) -> None:
+    """Its prompt is what `prompt_length` and penalties are about, and it is the base of explanations."""
+    small = LLM(tiny_llama, template="Some words before: {prompt}")
+    operands = {"small": small, "large": raw(tiny_llama_other)}
+    text = "{} + 0.05*prompt_length*tokens(97) - 0.001*small"
+    alone, superseding = (
+        Engine(Formula(text.format(one), **operands)) for one in ("large", "supersede(small, large)")
+    )
+    for engine in (alone, superseding):
+        assert next(iter(engine.operands)) == "large" and engine.explain("abc", "x").base == "large"
+    following = [engine.logprobs(PROMPTS, [""] * 4) for engine in (alone, superseding)]
+    torch.testing.assert_close(*following)
+    options: dict[str, Any] = {"max_new_tokens": 8, "seed": 3, "repetition_penalty": 3.0}
+    expected, found = (engine.generate(PROMPTS, **options) for engine in (alone, superseding))
+    assert [one.token_ids for one in found] == [one.token_ids for one in expected]
+
+
+def test_a_definition_that_is_not_used_drafts_nothing(tiny_llama: str) -> None:
+    engine = Engine(Formula("x = supersede(b, b)\nb", b=raw(tiny_llama)))
+    engine.generate("abc", max_new_tokens=4)
+    assert engine.stats.drafted == 0
 
 
 def test_what_would_draft_and_does_not_is_not_loaded(tiny_llama: str, tiny_llama_other: str) -> None:
     formula = Formula("supersede(small, large)", small=raw(tiny_llama), large=raw(tiny_llama_other))
     for speculate, count in ((None, 2), (False, 1), ("prompt_lookup", 1)):
         assert len(Engine(formula, speculate=speculate).plan.backbones) == count
+    text = "supersede(w*large + guide(elsewhere, on=large, k=3), large)"
+    guided = Formula(text, large=raw(tiny_llama), elsewhere=Classifier("elsewhere", label=1))
+    engine = Engine(guided, speculate=False)
+    assert engine.generate("a", max_new_tokens=2) and engine.score("a", "b")
+    assert not engine.plan.guides

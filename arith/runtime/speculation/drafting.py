@@ -8,8 +8,7 @@ from typing import Any
 
 from arith.errors import OptionError
 from arith.language import Formula
-from arith.language.names import supersedes
-from arith.language.registry import find
+from arith.language.names import supersedes, superseding
 from arith.operands.llm import LLM
 from arith.runtime.options import PROMPT_LOOKUP, Speculate
 from grammar.errors import FormulaError
@@ -127,10 +126,15 @@ def _superseded(formula: Formula) -> Formula | None:
 
     def small(node: Expression) -> Expression | None:
         if isinstance(node, Call) and node.function == "supersede":
-            return find(node).bind(node)[0][1]
+            return superseding(node)[0]
         return None
 
-    return formula.rewritten(small) if supersedes(formula.document) else None
+    if not supersedes(formula.document):
+        return None
+    draft = formula.rewritten(small)
+    with told_of_draft():
+        draft.bound_operands()
+    return draft
 
 
 def _without(formula: Formula, names: Any) -> Formula:

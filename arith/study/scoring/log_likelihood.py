@@ -84,7 +84,7 @@ class LogLikelihood(Scorer):
         from arith.runtime import Engine
 
         values = self._values(rows)
-        engine = Engine(self._formula, device=self._device, max_rows=self._max_rows)
+        engine = Engine(self._formula, device=self._device, max_rows=self._max_rows, speculate=False)
         # Equal prompts are read once where they stand together.
         order = sorted(range(len(rows)), key=lambda at: rows[at].prompt_key)
         for start in range(0, len(order), TOGETHER):
@@ -114,11 +114,11 @@ class LogLikelihood(Scorer):
         found = []
         for row in rows:
             known = {**self._fixed, **row.point, **self._keys.params}
-            lacking = [name for name in self._formula.parameters if name not in known]
+            lacking = [name for name in self._formula.program.parameters if name not in known]
             if lacking:
                 message = f"{row.place}: the parameter `{lacking[0]}` of `{self._keys.formula}` has no value"
                 raise SpecError(message, "give it one in `params` of the scorer")
-            found.append({name: float(known[name]) for name in self._formula.parameters})
+            found.append({name: float(known[name]) for name in self._formula.program.parameters})
         return found
 
     def _refuse_unreadable(self, rows: Sequence[ResultRow]) -> None:
