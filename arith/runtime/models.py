@@ -171,10 +171,10 @@ def _load_backbones(
 
 def _slower(backbones: Mapping[LLM, Backbone], guides: Mapping[str, Guide]) -> list[str]:
     """Which models don't run as fast as others, and why."""
-    lanes = {one.name: one.slower for one in backbones.values() if one.slower}
+    lanes = [one.note for one in dict.fromkeys(backbones.values()) if one.note is not None]
     texts = {name: one.slower for name, one in guides.items() if one.slower}
     return [
-        *(f"{name} runs one lane at a time and without a cache: {why}" for name, why in lanes.items()),
+        *lanes,
         *(f"`{name}` reads each candidate as a whole text: {why}" for name, why in texts.items()),
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 from arith.errors import OptionError
 from arith.language import Formula
 from arith.operands.loading import resolve_device
+from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.free_memory import free_memory
 from arith.runtime.generation import Generation
 from arith.runtime.models import Models
@@ -97,9 +98,7 @@ class Runner:
         most = self.max_rows
         if most is None:
             longest = max((row.longest_prompt for row in rows), default=0) + new_tokens
-            windows = [backbone.context for backbone in self.models.backbones.values()]
-            if None not in windows:  # beyond which no lane goes, whatever is asked for
-                longest = min(longest, max(filter(None, windows), default=longest))
+            longest = max(_cached(backbone, longest) for backbone in self.models.backbones.values())
             most = MOST_ROWS.get(self.device.type, 32)
             most = self.models.plan.rows_that_fit(longest, most, held)
         self.stats.rows_at_once = min(most, len(rows))
@@ -109,11 +108,11 @@ class Runner:
         models = self.models
         if any(operand.weights.device_map for operand in models.backbones):
             return
-        cached = [operand for operand, backbone in models.backbones.items() if backbone.slower is None]
         free = free_memory(self.device) + held
         for row in rows:
-            lengths = {one: len(row.prompt_ids[one]) for one in cached if one in row.runs}
-            needed = models.plan.prompt_bytes(lengths)
+            lengths = {one: len(row.prompt_ids[one]) for one in row.runs}
+            cached = {one: n for one, n in lengths.items() if _cached(models.backbones[one], n) == n}
+            needed = models.plan.prompt_bytes(cached)
             if needed > free:
                 figures = f"the keys and values of its prompt take {size_in_words(needed)}"
                 raise no_room_for(row.place, figures, self.device, free)
@@ -130,3 +129,8 @@ class Runner:
                 self.stats.lowered_to = generation.lowered_to
             self.models.forget()
             self._busy.release()
+
+
+def _cached(backbone: Backbone, length: int) -> int:
+    """Of how many tokens a backbone keeps keys and values in a lane of that length at most."""
+    return length if backbone.most_cached is None else min(length, backbone.most_cached)

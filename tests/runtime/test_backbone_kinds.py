@@ -49,40 +49,6 @@ def test_a_recurrent_model_is_recomputed(tiny_mamba: str) -> None:
     check_step(backbone, plain, lanes[1:], 1)
 
 
-def test_a_model_whose_angles_change_with_the_longest_text_is_recomputed(tmp_path: Any) -> None:
-    """With longrope a long text in a forward would turn the others otherwise; and one that has grown past the
-    original window is turned anew from its beginning."""
-    import transformers
-
-    config_class: Any = transformers.Phi3Config
-    builder: Any = transformers.AutoModelForCausalLM
-    config = config_class(
-        vocab_size=270, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, original_max_position_embeddings=32,
-        initializer_range=0.5, bos_token_id=256, eos_token_id=257, pad_token_id=261,
-        rope_parameters={
-            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4,
-            "long_factor": [1.0, 2.0, 4.0, 8.0], "original_max_position_embeddings": 32,
-        },
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = builder.from_config(config, dtype=torch.float32)
-    model.eval().save_pretrained(tmp_path)
-    backbone, plain = make_backbone(model, [], 270), Plain(str(tmp_path))
-    assert backbone.slower is not None and "longrope" in backbone.slower
-    lanes, logits = backbone.open([LaneRequest(None, prompt(length)) for length in (3, 60, 31)])
-    for lane, found in zip(lanes, logits, strict=True):
-        check(found, plain(lane.tokens))
-    for seed in range(3):
-        check_step(backbone, plain, lanes, seed)
-    text = prompt(36)
-    [lane], [behind] = backbone.open([LaneRequest(None, text[:28], 4)])
-    check(behind, torch.stack([plain(text[:end])[-1] for end in range(25, 29)]))
-    [across] = backbone.extend([lane], [text[28:]])
-    check(across, torch.stack([plain(text[:end])[-1] for end in range(29, 37)]))
-    assert backbone.stats.forwards == 3 + 9 + 1 + 2, "two for the window that the text grows out of"
-
-
 def test_a_model_that_ignores_the_mask_is_found_and_recomputed(tiny_llama: str) -> None:
     model = load(tiny_llama)
     for layer in model.model.layers:

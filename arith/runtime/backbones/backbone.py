@@ -21,6 +21,7 @@ from arith.runtime.backbones.longrope import turning_lengths
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.norms import use_torch_norms
+from arith.runtime.backbones.outgrowing import OutgrowingBackbone
 from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.rotary import use_quick_rotary
@@ -53,10 +54,11 @@ class Opening(Protocol):
 class Backbone(Protocol):
     """Answers "these lanes, these new tokens: their logits" and owns its cache.
 
-    `context` is the most tokens a lane may have (None: no limit), `slower` says why lanes don't share their
-    forwards (None: they do). `compiles` says whether its steps are to be compiled. `cache_bytes` is the
-    memory of its cache, in bytes. Logits are in the model's dtype, on `device`. Whoever runs the `model`
-    itself tells its `adapters` which ones the lanes have.
+    `context` is the most tokens a lane may have (None: no limit), and `most_cached` the most whose keys and
+    values are kept: a longer one is run anew from its beginning. `slower` says why lanes don't share their
+    forwards (None: they do), and `note` what a user should know of that. `compiles` says whether its steps
+    are to be compiled. `cache_bytes` is the memory of its cache, in bytes. Logits are in the model's dtype,
+    on `device`. Whoever runs the `model` itself tells its `adapters` which ones the lanes have.
 
     A method that fails, for want of memory too, leaves the open lanes as they were.
     """
@@ -64,10 +66,14 @@ class Backbone(Protocol):
     name: str
     stats: BackboneStats
     context: int | None
+    most_cached: int | None
     device: torch.device
     model: PreTrainedModel
     adapters: LaneAdapters
     slower: str | None
+
+    @property
+    def note(self) -> str | None: ...
 
     @property
     def compiles(self) -> bool: ...
@@ -161,8 +167,9 @@ def make_backbone(
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
     use_grouped_attention(model)
-    slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early))
-    plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="a trial")
+    window = next(iter(turning_lengths(model.config)), None)
+    slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early, window=window))
+    plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="longrope turns them by other angles")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)
     if reason is not None:
@@ -170,9 +177,11 @@ def make_backbone(
     compiled: CompiledSteps | None = None
     if not early.exits and compiles(compile, model.device):
         compiled = CompiledSteps(model, compile, static=model.device.type == "cuda")
-    forward = SlotForward(model, vocabulary, layout, lanes, early, compiled)
-    packed = SlotBackbone(forward, ragged=True)
-    return packed if runs_ragged(packed, plain, adapter, vocabulary) else SlotBackbone(forward)
+    forward = SlotForward(model, vocabulary, layout, lanes, early, compiled, window)
+    found = SlotBackbone(forward, ragged=True)
+    if not runs_ragged(found, plain, adapter, vocabulary):
+        found = SlotBackbone(forward)
+    return found if window is None else OutgrowingBackbone(found, plain, window)
 
 
 def _with_adapters(model: PreTrainedModel, adapters: list[str]) -> LaneAdapters:
@@ -198,6 +207,4 @@ def _slot_layout(model: PreTrainedModel) -> MaskLayout | str:
         return "its code takes no position_ids"
     if not getattr(model, "_supports_attention_backend", False):
         return "its attention code is of the older kind, which makes masks of its own"
-    if turning_lengths(model.config):
-        return "its rotary angles are others once any text of a forward is long (longrope)"
     return mask_layout(model.config)

@@ -70,6 +70,13 @@ class LanePool:
         with left_where_memory_lacks():
             self._fill_holes()
 
+    def release(self, lanes: Sequence[Lane]) -> None:
+        """These are open no longer, and may change: copies of them stand for what the cache holds."""
+        copies = [Lane(lane.adapter, list(lane.tokens), lane.slot) for lane in lanes]
+        for copy in copies:
+            self._slots[copy.slot] = copy
+        self.close(copies)
+
     def fit(self, length: int, slots: int = 0) -> None:
         """Make room for lanes of `length` tokens, and for so many slots."""
         self._reserve(max(len(self._slots), slots), length)

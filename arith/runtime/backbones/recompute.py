@@ -74,6 +74,7 @@ class RecomputeBackbone:
     """
 
     cache_bytes = 0
+    most_cached: int | None = 0
     compiles = False
 
     def __init__(
@@ -95,6 +96,11 @@ class RecomputeBackbone:
         self._exits = exits
         self._options = without_cache(model)
         self._turning_lengths = turning_lengths(model.config)
+
+    @property
+    def note(self) -> str | None:
+        """What is slower than elsewhere."""
+        return f"{self.name} runs one lane at a time and without a cache: {self.slower}"
 
     def open(self, requests: Sequence[LaneRequest]) -> tuple[list[Lane], list[Tensor]]:
         """The lanes and for each the logits `[keep, vocabulary]`; equal requests are run once."""

@@ -39,9 +39,11 @@ class SlotForward:
         adapters: LaneAdapters,
         exits: EarlyExits,
         compiled: CompiledSteps | None = None,
+        window: int | None = None,
     ):
+        """`window` is the most tokens of a lane (None: the model's own)."""
         self.stats = BackboneStats()
-        self.context = context_window(model.config)
+        self.context = window or context_window(model.config)
         self.device = model.device
         self.model = model
         self.adapters = adapters

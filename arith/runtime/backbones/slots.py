@@ -19,12 +19,13 @@ class SlotBackbone:
     """
 
     slower: str | None = None
+    note: str | None = None
 
     def __init__(self, forward: SlotForward, ragged: bool = False):
         """`ragged`: whether the model's code takes tokens of all lanes one behind another."""
         self.model = forward.model
         self.name = str(self.model.name_or_path or self.model.config.model_type)
-        self.context = forward.context
+        self.context = self.most_cached = forward.context
         self.device = forward.device
         self.adapters = forward.adapters
         self.stats = forward.stats
@@ -103,6 +104,12 @@ class SlotBackbone:
         self._pool.close(lanes)
         for lane in lanes:
             lane.early = {}
+
+    @torch.inference_mode()
+    def release(self, lanes: Sequence[Lane]) -> None:
+        """End the lanes, which go on elsewhere: their tokens and early exits stay as they are."""
+        self._pool.check_open(lanes)
+        self._pool.release(lanes)
 
     def reserve(self, lanes: int, length: int) -> None:
         """So many lanes of up to that length are to come: memory grows no further than for these. Where steps
