@@ -73,7 +73,7 @@ def bench(
     document = with_speed(with_models(Spec.load(spec), model), compile, speculate, draft_tokens)
     params = params_of(document, param, params_file)
     lines = [PromptLine("the prompt", PROMPT)] if prompts is None else read_prompts(prompts)
-    refuse_beyond_window(document, lines, tokens)
+    refuse_beyond_window(document, params, lines, tokens)
     engine = load(document, lines, max_rows=max(counts), device=device)
     from arith.runtime.measuring import heading, line
     from arith.runtime.trial import Trial
@@ -87,12 +87,15 @@ def bench(
     put(json.dumps({"formula": document.text, "device": str(engine.device), "figures": figures}))
 
 
-def refuse_beyond_window(document: Spec, lines: list[PromptLine], tokens: int) -> None:
+def refuse_beyond_window(
+    document: Spec, params: dict[str, float], lines: list[PromptLine], tokens: int
+) -> None:
     """Raises `PromptError` for a prompt behind which a context window has no room for so many tokens."""
     from arith.runtime.rows import PromptReader
 
     places = [one.place for one in lines]
-    PromptReader.of(document.formula()).check([one.whole for one in lines], [tokens] * len(lines), places)
+    reader = PromptReader.of(document.formula(), params)
+    reader.check([one.whole for one in lines], [tokens] * len(lines), places)
 
 
 def measured(trial: "Trial", counts: list[int], repeats: int) -> Iterator["Figure"]:

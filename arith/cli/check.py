@@ -1,14 +1,15 @@
 """`arith check`: what a specification means and what it will take, before any weights are loaded."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arith.cli.failures import ends_well, put
 from arith.cli.flags import DRAFT_TOKENS, MODEL, PARAMS, SPECULATE, with_models, with_speed
-from arith.cli.loading import plan_of
+from arith.cli.loading import formula_and_draft, plan_of
 from arith.cli.sweep import joint
 from arith.params_file import read_params
 from arith.spec import Spec
@@ -42,7 +43,9 @@ def check(
     document = replace(document, params={**document.params, **given})
     points = [] if document.lacking else document.swept()[1]
     plan = plan_of(run, device)
-    refuse_what_models_lack(formula, plan)
+    formulas = [one for one in formula_and_draft(run) if one is not None]
+    bound = {name: value for one in formulas for name, value in one.bindings.items()}
+    refuse_what_models_lack(formulas, bound, plan)
     put(f"{formula}\n\n{formula.program}\n\n{plan}")
     swept = list(dict.fromkeys(name for point in points for name in point.values))
     if points:
@@ -59,15 +62,16 @@ def check(
             for note in contradictions(name, operand):
                 put(note)
     for guide in plan.guides:
-        for note in (note for name in guide.names for note in contradictions(name, formula.bindings[name])):
+        for note in (note for name in guide.names for note in contradictions(name, bound[name])):
             put(note)
     for name in document.unused:
         put(f"not used by the formula: {name}")
 
 
-def refuse_what_models_lack(formula: "Formula", plan: "Plan") -> None:
+def refuse_what_models_lack(formulas: "Sequence[Formula]", bound: Mapping[str, Any], plan: "Plan") -> None:
     """Raises `OperandError` for an early exit or a label that a model on this machine doesn't have, and for
-    a folder without a tokenizer."""
+    a folder without a tokenizer. `bound` holds the operands by their names, those that don't run among
+    them."""
     from arith.operands.locate import locate
     from arith.operands.sequence_models import output_index
     from arith.operands.source import is_unconverted
@@ -75,11 +79,12 @@ def refuse_what_models_lack(formula: "Formula", plan: "Plan") -> None:
     from arith.runtime.fusion import exits_of
     from arith.runtime.models import refuse_missing_layers
 
-    bound = formula.bound_operands()
     here = {operand for one in plan.backbones if one.memory for _, operand in one.lanes}
-    exits = exits_of([formula.program], bound)
+    exits = exits_of([one.program for one in formulas], bound)
     refuse_missing_layers({one: asked for one, asked in exits.items() if one in here}, bound)
-    for operand in bound.values():
+    lanes = [operand for one in plan.backbones for _, operand in one.lanes]
+    guides = [bound[name] for guide in plan.guides for name in guide.names]
+    for operand in (*lanes, *guides):
         if locate(operand.model).local and not is_unconverted(operand.model):
             load_tokenizer(operand)
     for guide in plan.guides:

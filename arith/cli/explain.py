@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ from arith.cli.output import console, refuse_input
 from arith.errors import OptionError, SpecError
 from arith.prompts_file import PromptLine
 from arith.results_file import check_writable
-from arith.runtime.options import NO_DRAFT
 from arith.spec import Spec
 from arith.whole_file import write_output
 
@@ -55,8 +53,6 @@ def explain(
     document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     options = options_of(document, text, sampling)
-    if text is not None:
-        document = replace(document, speculate=NO_DRAFT)
     for path in (html, json_file):
         if path is not None:
             check_output(path, (spec, params_file), overwrite)
@@ -64,7 +60,8 @@ def explain(
         raise OptionError(f"--html and --json are both {html}", "they need a file each")
     check_names(document, base, by)
     refuse_top(document, top)
-    engine = load(document, [PromptLine("--prompt", prompt, completion=text)], max_rows=1, device=device)
+    lines = [PromptLine("--prompt", prompt, completion=text)]
+    engine = load(document, lines, max_rows=1, device=device, writes=text is None)
     found = engine.explain(prompt, text, params=params, base=base, top=top, **options)
     show(found, by)
     if json_file is not None:

@@ -50,13 +50,13 @@ def fit(
 
     document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
-    names = chosen_names(tuple(params), name)
+    names = chosen_names(document.formula().program.parameters, name)
     refuse_input(out, (spec, data))
     check_writable(out)
     if out.exists() and not overwrite:
         raise SpecError(f"{out}: the file exists already", "--overwrite replaces it")
     texts = read_data(data, objective)
-    engine = load(document, texts.lines, max_rows=max_rows, device=device, end=True)
+    engine = load(document, texts.lines, max_rows=max_rows, device=device, end=True, writes=False)
     found = fitted(engine, texts, names=names, params=params, report=say)
     found.save(out)
     put(found)

@@ -166,7 +166,9 @@ def write_rows(engine: "Engine", run: Run, file: ResultsFile | None, missing: se
             for result in results:
                 write_row(run.row(result, result.index), file)
                 progress.advance(len(result.token_ids))
+        except KeyboardInterrupt:
+            if file is not None:
+                say("--resume goes on with the rest")
+            raise
         finally:
             say(progress.summary() + ("" if file is None else f", in {file.path}"))
-            if file is not None and progress.rows < len(missing):
-                say("--resume goes on with the rest")

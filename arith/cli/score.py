@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,6 @@ from arith.cli.progress import RowProgress
 from arith.cli.rows import heads, run_of
 from arith.prompts_file import PromptLine, read_prompts
 from arith.results_file import finite_or_none, row_key
-from arith.runtime.options import NO_DRAFT
 from arith.spec import Spec
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ def score(
     """
     from arith.operands.fingerprint import fingerprints
 
-    document = replace(with_models(Spec.load(spec), model), speculate=NO_DRAFT)
+    document = with_models(Spec.load(spec), model)
     params = params_of(document, param, params_file)
     lines = read_prompts(prompts, completions=True)
     run = run_of(document, {"end": end, "weights": fingerprints(document.operands)})
@@ -68,7 +66,7 @@ def score(
         if not missing:
             say(f"nothing to do: all rows are in {out} already")
             return
-        engine = load(document, lines, max_rows=max_rows, device=device, end=end)
+        engine = load(document, lines, max_rows=max_rows, device=device, end=end, writes=False)
         with RowProgress(len(lines), done=len(lines) - len(missing)) as progress:
             rows = scored(engine, missing, params, end, progress)
             if file is None and sys.stdout is not None and sys.stdout.isatty():

@@ -38,10 +38,10 @@ class KeptLogits:
             self._stores = self._reserved(logits)
         count = len(next(iter(logits.values())))
         part = slice(self._used, self._used + count)
-        self._used += count
         kept = {leaf: self._stores[leaf][part] for leaf in logits}
         for leaf, values in logits.items():
             kept[leaf].copy_(values)
+        self._used += count  # behind what may fail, and is then done once more
         return kept
 
     def _reserved(self, logits: RowLogits) -> dict[Leaf, Tensor]:

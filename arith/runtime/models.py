@@ -37,8 +37,7 @@ class Models:
         program = formula.program
         self.compile = compile
         self.declared = together(formula, draft)
-        drafters = self.declared.keys() - set(together(formula, None))
-        self.plan = Plan.of(self.declared, device, download=True, drafters=drafters)
+        self.plan = planned(formula, draft, device, download=True)
         self.readers = {name: one for name, one in self.declared.items() if isinstance(one, LLM)}
         self.operands = {name: self.readers[name] for name in program.operands}
         distinct = dict.fromkeys(self.readers.values())
@@ -106,6 +105,12 @@ class Models:
 def together(formula: Formula, draft: Formula | None) -> dict[str, LLM | GuideOperand]:
     """All operands by their names, but for those of the formula that would draft, and don't."""
     return {**_meant(formula), **({} if draft is None else _meant(draft))}
+
+
+def planned(formula: Formula, draft: Formula | None, device: torch.device, *, download: bool = False) -> Plan:
+    """The plan of a formula and of its draft; `download` as for `Plan.of`."""
+    operands = together(formula, draft)
+    return Plan.of(operands, device, download=download, drafters=operands.keys() - _meant(formula).keys())
 
 
 def _meant(formula: Formula) -> dict[str, LLM | GuideOperand]:

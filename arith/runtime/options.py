@@ -191,7 +191,7 @@ class Speculate(BaseModel):
         BeforeValidator(_listed),
     ] = ()
     tokens: Annotated[
-        int | Literal["auto"],
+        Annotated[int, Field(ge=1)] | Literal["auto"],
         Field(description="tokens to draft each time; auto drafts as many as pay"),
     ] = "auto"
 

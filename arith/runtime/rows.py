@@ -72,11 +72,12 @@ class PromptReader:
         self.windows = windows
 
     @classmethod
-    def of(cls, formula: Formula) -> "PromptReader":
-        """That of a bound formula whose models aren't loaded. Raises `OperandError` for one without a
-        configuration."""
-        bound = formula.bound_operands()
-        operands = {name: bound[name] for name in formula.program.operands}
+    def of(cls, formula: Formula, values: Mapping[str, float] | None = None) -> "PromptReader":
+        """That of a bound formula whose models aren't loaded, for the operands that matter at these parameter
+        values (None: for all). Raises `OperandError` for one without a configuration."""
+        bound, program = formula.bound_operands(), formula.program
+        needed = frozenset(program.operands) if values is None else program.needed(values)
+        operands = {name: bound[name] for name in program.operands if name in needed}
         windows = {operand: context_window(load_config(operand.weights)) for operand in operands.values()}
         return cls(operands, windows)
 

@@ -63,6 +63,8 @@ class Runner:
             drafting = drafting_of(speculate, self.formula, declared)
         samples, seed = sampling.num_return_sequences, sampling.seed
         draft = None if drafting is None else drafting.formula
+        if draft is not None:
+            self.models.fusion_of(draft)  # refuses one whose models aren't loaded
         rows = self.rows.to_generate(prompts, params, samples, seed, places, wanted, occurrences, draft)
         return ready(
             self.models,

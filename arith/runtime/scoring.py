@@ -39,7 +39,8 @@ def teacher_forced(
 
     Gives what `measure` makes of each row and its logits `[positions, vocab]` of each leaf: those that
     predict its tokens, or with `behind` the last position only, or with that all of them where the formula
-    adds up likelihoods. Raises `PlanError` where memory is too little for one row.
+    adds up likelihoods. Where memory runs out in `measure`, it is called for that row once more. Raises
+    `PlanError` where memory is too little for one row.
     """
     together = min(most, _with_room_for_logits(fusion, backbones, rows, behind))
     found: list[Measured] = []

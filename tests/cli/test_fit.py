@@ -48,6 +48,19 @@ def test_a_fit_is_that_of_python_and_scores_higher(
     assert total("--params", out, "--param", "alpha=0") == pytest.approx(total())
 
 
+def test_what_only_drafts_is_not_fitted(arith: Arith, spec: Spec, data: Path, tmp_path: Path) -> None:
+    elsewhere = {"model": str(tmp_path / "elsewhere")}
+    plain = spec("base + w*other", params={"w": 0.0}, **OTHER).rename(tmp_path / "plain.yaml")
+    path = spec("supersede(v*gone, base + w*other)", params={"v": 1.0, "w": 0.0}, gone=elsewhere, **OTHER)
+    found = []
+    for number, one in enumerate((plain, path)):
+        out = tmp_path / f"fitted{number}.yaml"
+        result = arith("fit", one, "--data", data, "--out", out)
+        assert result.exit_code == 0, result.stderr
+        found.append(read_params(out, ["v", "w"])["w"])
+    assert found[0] == pytest.approx(found[1], abs=1e-6) and found[0] != 0
+
+
 def test_the_search_starts_where_it_is_told_to(arith: Arith, spec: Spec, data: Path, tmp_path: Path) -> None:
     """The start is that of --param, over the file of --params, over the specification."""
     path = spec("base + a*other + b*base + c*other*t", params={"a": 0.5, "b": 0.5, "c": 0.0}, **OTHER)

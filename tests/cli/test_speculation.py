@@ -117,3 +117,14 @@ def test_what_does_not_draft_need_not_be_there(
     assert json.loads(result.stdout)["logprobs"].keys() == {"formula", "base"}
     result = arith("explain", path, "--prompt", "a", "--text", "b", *elsewhere)
     assert result.exit_code == 0, result.stderr
+    refused(arith("check", path, *elsewhere), "there is no model folder at")
+    result = arith("check", path, *elsewhere, "--speculate", "false")
+    assert result.exit_code == 0 and "backbone 2" not in result.stdout, result.stderr
+
+
+def test_a_check_refuses_what_a_draft_lacks(arith: Arith, spec: Spec, tiny_classifier: str) -> None:
+    judge = {"model": tiny_classifier, "kind": "classifier", "label": 0}
+    path = spec("base", base={}, other={"template": "Q: {prompt}"}, judge=judge)
+    result = arith("check", path, "--speculate", "base + guide(judge, on=base, k=3)")
+    assert result.exit_code == 0 and "guide judge: " in result.stdout, result.stderr
+    refused(arith("check", path, "--speculate", "base + layer(other, 99)"), "`layer(other, 99)`", "2 layers")

@@ -81,3 +81,15 @@ def test_what_can_not_draft_is_told_as_the_draft(tiny_llama: str) -> None:
     assert unvalued.score("a", "b")
     with pytest.raises(FormulaError, match="speculate: draft: the parameter `w` has no value"):
         unvalued.generate("a", max_new_tokens=2)
+
+
+@pytest.mark.parametrize("made", [False, "prompt_lookup"])
+@pytest.mark.parametrize("called", [{}, {"tokens": 2}, {"draft": "small"}])
+def test_what_was_not_to_draft_is_not_there_to_draft(
+    made: Any, called: Any, tiny_llama: str, tiny_llama_other: str
+) -> None:
+    formula = Formula("supersede(small, large)", small=raw(tiny_llama_other), large=raw(tiny_llama))
+    engine = Engine(formula, speculate=made)
+    with pytest.raises(OptionError, match="the draft needs `small`, which this engine has not loaded"):
+        engine.generate("a", max_new_tokens=2, speculate=called)
+    assert engine.generate("a", max_new_tokens=2)

@@ -16,7 +16,8 @@ from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.outgrowing import OutgrowingBackbone
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.slots import SlotBackbone
-from tests.conftest import save_model, save_tokenizer
+from tests.conftest import save_lora, save_model, save_tokenizer
+from tests.runtime.early_reference import EXITS, runner
 from tests.runtime.plain import Plain, check, load, prompt
 from tests.runtime.reference import raw
 from tests.runtime.test_schedules import Schedule
@@ -68,6 +69,36 @@ def test_any_schedule_gives_what_one_token_after_the_other_gives(
             check(own, as_written(plain, lane.tokens, len(own)))
 
     Schedule(backbone, random.Random(seed), verify).run(60)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_adapters_and_early_exits_outgrow_with_their_lanes(
+    tiny_longrope: str, tmp_path: Path, seed: int
+) -> None:
+    adapter = save_lora(tmp_path / "lora", tiny_longrope, seed=3, r=4, target_modules=["qkv_proj", "o_proj"])
+    backbone = make_backbone(load(tiny_longrope), [adapter], 270, exits=EXITS)
+    assert isinstance(backbone, OutgrowingBackbone)
+
+    @torch.inference_mode()
+    def verify(lanes: list[Lane], logits: list[Tensor]) -> None:
+        early = backbone.early_logits(lanes, 1)
+        for number, (lane, own) in enumerate(zip(lanes, logits, strict=True)):
+            model = runner(tiny_longrope, lane.adapter)
+            phi = model.base_model.model if lane.adapter else model
+            for at in range(len(own)):
+                text = lane.tokens[: len(lane.tokens) - len(own) + at + 1]
+                plain = model(input_ids=torch.tensor([text]), output_hidden_states=True, use_cache=False)
+                torch.testing.assert_close(own[at], plain.logits[0, -1], rtol=1e-4, atol=1e-3)
+                expected = phi.lm_head(phi.model.norm(plain.hidden_states[1][0, -1]))
+                torch.testing.assert_close(early[number][at], expected, rtol=1e-4, atol=1e-3)
+
+    Schedule(backbone, random.Random(seed), verify, (None, adapter)).run(40)
+
+
+def test_a_window_of_a_few_tokens_is_tried_with_as_few(tiny_longrope: str) -> None:
+    model = load(tiny_longrope)
+    model.config.rope_parameters["original_max_position_embeddings"] = 12
+    assert isinstance(make_backbone(model, [], 270), OutgrowingBackbone)
 
 
 def test_texts_within_the_window_share_their_forwards(tiny_longrope: str) -> None:

@@ -43,7 +43,7 @@ def fit(
         )
     loaded = engine if isinstance(engine, Engine) else Engine.load(engine)
     start = loaded.formula.parameter_values(params)
-    fitted = chosen_names(tuple(start), names)
+    fitted = chosen_names(loaded.formula.program.parameters, names)
     lines = given.lines
     likelihood = Likelihood(
         loaded,

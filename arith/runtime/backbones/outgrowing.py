@@ -31,7 +31,7 @@ class OutgrowingOpening:
         self._recompute = recompute
         self._places = places
         self._outgrown = outgrown
-        self._left: list[RecomputeOpening | SlotOpening] = [recompute, slots]
+        self._left: list[RecomputeOpening | SlotOpening] = [recompute, slots] if places[1] else [slots]
 
     def advance(self, budget: int | None = None) -> bool:
         """Run prompts, about `budget` tokens (None: all); whether that was all.
@@ -45,6 +45,8 @@ class OutgrowingOpening:
                 if not self._left[0].advance(budget):
                     return False
                 del self._left[0]
+                if self._left and budget is not None:
+                    return False
         except BaseException:
             self.cancel()
             raise

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from arith import Engine, PlanError
+from arith import LLM, Engine, PlanError
 from arith.runtime import kept_logits
+from arith.runtime.kept_logits import KeptLogits
+from arith.runtime.scoring import RowLogits
 from tests.trainers.fitting.conftest import TEXTS, likelihood_of
 
 Build = Callable[..., Engine]
@@ -76,6 +78,25 @@ def test_logits_in_a_temporary_file_are_those_in_memory(
     assert len(mapped) == 2, "one file for each operand"
     assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
     assert list(tmp_path.iterdir()) == [], "the files have no names any more"
+
+
+def test_logits_that_memory_ran_out_on_are_kept_at_the_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = KeptLogits(2)
+    logits: RowLogits = {(LLM(name), None): torch.rand(1, 5) for name in "ab"}
+    kept.keep(logits)
+    copy, calls = torch.Tensor.copy_, list[int]()
+
+    def failing(self: torch.Tensor, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("the test's memory is full")
+        return copy(self, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", failing)
+    with pytest.raises(torch.OutOfMemoryError):
+        kept.keep(logits)
+    found = kept.keep(logits)
+    assert all(torch.equal(found[leaf], values) for leaf, values in logits.items())
 
 
 def recording(call: Callable[..., Any], calls: list[Any]) -> Callable[..., Any]:
