@@ -127,10 +127,12 @@ class Runner:
         try:
             yield
         finally:
-            if generation is not None:
-                self.stats.lowered_to = generation.lowered_to
-            self.models.forget()
-            self._busy.release()
+            try:
+                if generation is not None:
+                    self.stats.lowered_to = generation.lowered_to
+                self.models.forget()
+            finally:
+                self._busy.release()
 
 
 def _cached(backbone: Backbone, length: int) -> int:

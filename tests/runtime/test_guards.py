@@ -13,7 +13,7 @@ from transformers import LogitsProcessor
 
 from arith import Engine, OptionError
 from arith.runtime.result import Result
-from arith.runtime.rewinding.guard import guards_of
+from arith.runtime.rewinding.guard import Expression, guards_of
 from arith.runtime.rewinding.rewind import MOST_REWINDS
 from tests.runtime.reference import raw
 
@@ -249,3 +249,35 @@ def test_nothing_is_rejected_behind_which_all_was_clean(entry: str) -> None:
         texts = following
     if "$" not in entry:
         assert any(clean[text] > 3 for text in texts), "what is never clean is never shown"
+
+
+@pytest.mark.parametrize("entry", [r"/^(?!(yes|no)$).+/", r"/^(?!(yes|no)\Z).+/", r"/(?r)yes and/"])
+def test_what_the_end_of_a_text_decides_is_not_decided_before(engine: Engine, entry: str) -> None:
+    """Nothing is shown of a text that is rejected from its beginning when it goes on."""
+    options: dict[str, Any] = {"max_new_tokens": 12, "forbid": [entry], "temperature": 0}
+    going_on = Preferring([*"yes and more", "."])
+    [*shown, last] = engine.stream("on", logits_processor=[going_on], **options)
+    assert not any(piece.text for piece in shown)
+    assert last.result is not None and (last.result.finish_reason, last.result.text) == ("forbidden", "")
+    if "(?r)" not in entry:
+        ended = engine.generate("on", logits_processor=[Preferring([*"yes", "."])], **options)[0]
+        assert (ended.finish_reason, ended.text) == ("stop", "yes")
+
+
+def test_guards_that_let_nothing_stand_before_the_end_are_not_asked_whether_they_do(engine: Engine) -> None:
+    def judge(text: str, ended: bool) -> int | None:
+        return None
+
+    asked: list[int] = []
+
+    def is_open(_guard: Expression, _text: str, start: int) -> bool:
+        asked.append(start)
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Expression, "is_open", is_open)
+        for entry in (judge, r"/a(?!b$)/"):
+            engine.generate("on", max_new_tokens=5, forbid=[r"/zq\w*/", entry])
+        assert not asked
+        engine.generate("on", max_new_tokens=5, forbid=[r"/zq\w*/"])
+    assert asked

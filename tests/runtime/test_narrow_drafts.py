@@ -9,6 +9,7 @@ from torch import Tensor
 
 from arith import LLM, Classifier, Engine, Formula
 from arith.runtime.backbones.slots import SlotBackbone
+from arith.runtime.speculation.drafts import FormulaDraft
 from tests.runtime.reference import raw
 
 PROMPTS = ["the rain in spain falls", "a b a b a b a b", "Once upon a time there was another", " x"]
@@ -142,3 +143,29 @@ def test_what_would_draft_and_does_not_is_not_loaded(tiny_llama: str, tiny_llama
     engine = Engine(guided, speculate=False)
     assert engine.generate("a", max_new_tokens=2) and engine.score("a", "b")
     assert not engine.plan.guides
+
+
+def test_nothing_is_drafted_behind_a_token_that_the_draft_does_not_know(
+    tiny_llama: str, new_llama: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a mixture another term may give it such tokens."""
+    larger = new_llama("larger_vocabulary", seed=61, tokenizer={"extra": ("<extra>", "<more>")})
+    formula = Formula(
+        "mix(large, large + 9*tokens(270), 0.5)", large=LLM(larger, template="raw", vocab="strict")
+    )
+    draft = Formula("mix(small, uniform() + 9*tokens(270), 0.5)", small=raw(tiny_llama))
+    draft_one, failures = FormulaDraft._draft, list[Exception]()
+
+    def watched(self: FormulaDraft, *arguments: Any) -> None:
+        try:
+            draft_one(self, *arguments)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    monkeypatch.setattr(FormulaDraft, "_draft", watched)
+    options: dict[str, Any] = {"max_new_tokens": 8, "seed": 5, "num_return_sequences": 4}
+    expected = [one.token_ids for one in Engine(formula).generate(PROMPTS, **options)]
+    drafted = Engine(formula, speculate={"draft": draft, "tokens": 4})
+    assert [one.token_ids for one in drafted.generate(PROMPTS, **options)] == expected
+    assert drafted.stats.drafted and any(270 in tokens for tokens in expected) and not failures

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import regex
 
@@ -28,6 +28,11 @@ class Guard(Protocol):
         """
         ...
 
+    @property
+    def closes(self) -> bool:
+        """Whether there are places before which it lets things stand, whatever follows."""
+        ...
+
     def is_open(self, text: str, start: int) -> bool:
         """Whether more text may finish a span that begins in this one, not before `start`."""
         ...
@@ -40,6 +45,10 @@ class Expression:
     def __init__(self, pattern: regex.Pattern[str]):
         self._pattern = pattern
         self._opening = _opening(pattern)
+
+    @property
+    def closes(self) -> bool:
+        return self._opening is not None
 
     def rejects(self, text: str, seen: int, ended: bool) -> int | None:
         return _finished(self._pattern, text, 0, ended)
@@ -55,6 +64,8 @@ class Expression:
 
 class Word:
     """A word, as an expression which is quick to look for: its matches are as long as it is."""
+
+    closes = True
 
     def __init__(self, word: str):
         self._pattern = expression_of(word)
@@ -74,6 +85,7 @@ class Judge:
     """A function of the text and of whether it has ended: None, or where the span begins that it rejects."""
 
     function: Callable[[str, bool], int | None]
+    closes: ClassVar[bool] = False
 
     def rejects(self, text: str, seen: int, ended: bool) -> int | None:
         begin = self.function(text, ended)
@@ -115,12 +127,21 @@ def _finished(pattern: regex.Pattern[str], text: str, start: int, ended: bool) -
 def _opening(pattern: regex.Pattern[str]) -> regex.Pattern[str] | None:
     """The pattern in a form whose partial matches tell all beginnings of matches; None where there is none.
 
-    At the end of a text the package takes `\\b` and `\\B` for decided, and after a lazy quantifier what looks
-    behind.
+    At the end of a text the package takes `\\b`, `\\B` and `$` for decided, and after a lazy quantifier what
+    looks behind; where it reads backwards, no part of a match is one.
     """
     source = pattern.pattern
+    if pattern.flags & regex.REVERSE or _asks_for_end(source):
+        return None
     if re.search(r"[*+?}]\?", source) and re.search(r"\(\?<[=!]|\^", source):
         return None
     return regex.compile(
         _ESCAPE_OR_SET.sub(lambda found: _BORDERS.get(found[0], found[0]), source), pattern.flags
     )
+
+
+def _asks_for_end(source: str) -> bool:
+    """Whether an expression looks for the end of the text elsewhere than at its own end."""
+    ends = (r"\Z", r"\z")
+    plain = _ESCAPE_OR_SET.sub(lambda found: "$" if found[0] in ends else "_", source)
+    return "$" in plain[:-1]

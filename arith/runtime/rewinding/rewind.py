@@ -52,6 +52,7 @@ class Rewinding:
         stats: RewindStats,
     ):
         self._guards = guards
+        self._closes = all(guard.closes for guard in guards)
         self._tokenizer = tokenizer
         self._most = MOST_REWINDS * max_new_tokens
         self._stats = stats
@@ -87,6 +88,8 @@ class Rewinding:
         return self._texts[row]
 
     def _take_back(self, row: Row, text: RowText, step: int) -> None:
+        if step < row.settled:  # a guard rejects what it let stand, and a stream may have shown
+            return self._give_up(row, text)
         self._stats.rewinds += 1
         self._stats.tokens += len(row.tokens) - step
         row.go_back(step)
@@ -113,9 +116,9 @@ class Rewinding:
             del self._texts[row]
             return
         start = text.sure(text.clean)
-        if not text.pending(text.count) and not any(
-            guard.is_open(text.certain, start) for guard in self._guards
-        ):
+        if not self._closes or text.pending(text.count):
+            return
+        if not any(guard.is_open(text.certain, start) for guard in self._guards):
             row.settled, text.clean = text.clean, text.count
 
     def _rejected_at_end(self, text: RowText, count: int) -> int | None:

@@ -90,7 +90,7 @@ class FormulaDraft:
         # A row whose text the operands that draft can't read has none of them.
         going = [n for n, row in enumerate(rows) if row.drafting or not self.fusion.operands]
         for drafted in range(min(pace.most, max(room, default=0))):
-            going = [n for n in going if room[n] > drafted]
+            going = [n for n in going if room[n] > drafted and _reads(rows[n], proposals[n])]
             worth = pace.worth_drafting([proposals[n].grades for n in going])
             going = [n for n, pays in zip(going, worth, strict=True) if pays]
             if not going:
@@ -151,6 +151,11 @@ class PromptLookup:
         following = text[after : after + most]
         tokens = list(takewhile(lambda token: token < self.vocabulary, following))
         return Proposal(tokens, [min(agreed + n, LONGEST_MATCH) for n in range(len(tokens))])
+
+
+def _reads(row: Row, proposal: Proposal) -> bool:
+    """Whether the operands that draft know the last token drafted, and so can go on behind it."""
+    return not proposal.tokens or proposal.tokens[-1] < row.draft_vocabulary
 
 
 def _keep_worthwhile(proposals: Sequence[Proposal], pace: Pace) -> None:
