@@ -71,9 +71,14 @@ def collect(document: Document) -> Names:
 
 def _uses(document: Document, found_in: Callable[[Expression], list[Name]]) -> list[Name]:
     """The uses of names in the result and in the definitions that it needs, as they are written."""
+    return [node for body in _bodies(document, found_in) for node in found_in(body)]
+
+
+def _bodies(document: Document, found_in: Callable[[Expression], list[Name]]) -> list[Expression]:
+    """What the definitions stand for that the result needs, and the result, as they are written."""
     needed = _reached(document, found_in)
     bodies = [definition.value for definition in document.definitions if definition.name in needed]
-    return [node for body in [*bodies, document.result] for node in found_in(body)]
+    return [*bodies, document.result]
 
 
 def _reached(document: Document, found_in: Callable[[Expression], list[Name]]) -> set[str]:
@@ -103,9 +108,8 @@ def superseding(call: Call) -> tuple[Expression, Expression]:
 
 def supersedes(document: Document) -> bool:
     """Whether a formula itself says what drafts for it."""
-    needed = _reached(document, names_in)
-    used = [definition for definition in document.definitions if definition.name in needed]
-    return any(call.function == "supersede" for call in calls_in(Document(tuple(used), document.result)))
+    nodes = [node for body in _bodies(document, names_in) for node in walk(body)]
+    return any(isinstance(node, Call) and node.function == "supersede" for node in nodes)
 
 
 def refuse_reserved(name: str, span: Span | None = None) -> None:

@@ -169,6 +169,7 @@ def make_backbone(
     use_grouped_attention(model)
     window = next(iter(turning_lengths(model.config)), None)
     slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early, window=window))
+    # What slots are tried against; it stays for texts that outgrow them, which only longrope's do.
     plain = RecomputeBackbone(model, vocabulary, lanes, early, slower="longrope turns them by other angles")
     adapter = None if None in lanes.known else next(iter(lanes.known))
     reason = disagreement(slots, plain, adapter, vocabulary)
