@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from arith.operands.loading import load_config
 from arith.operands.quiet import quiet
 from arith.operands.tokenizers import load_tokenizer
 from benchmarks.subject import Subject
@@ -68,5 +69,7 @@ def _save_layers(subject: Subject, folder: Path, chosen: Callable[[list[Any]], l
     model.config.num_hidden_layers = len(model.model.layers)
     with quiet():
         model.save_pretrained(folder)
+        model.config.dtype = load_config(subject.operand().weights).dtype  # to be loaded as that one is
+        model.config.save_pretrained(folder)
         load_tokenizer(subject.operand()).save_pretrained(folder)
     return str(folder)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from arith import LLM, Engine, Formula
 from arith.operands import loading
 from arith.operands.locate import locate
+from arith.operands.precision import keeps_half
 from arith.operands.prompts import render
 from arith.operands.tokenizers import load_tokenizer
 from arith.runtime.trial import Trial
@@ -107,6 +108,12 @@ class Subject:
     def engine_dtype(self) -> str:
         """What the engine loads the model in when it isn't told."""
         return named(loading.resolve_dtype(LLM(self.model).weights, self.device))
+
+    def engine_precision(self) -> str:
+        """The same with what its linear layers keep, where that is another dtype."""
+        weights = LLM(self.model).weights
+        half = keeps_half(weights, (), loading.load_config(weights), self.device)
+        return f"{self.engine_dtype()} with float16 weights" if half else self.engine_dtype()
 
     def transformers_dtype(self) -> str:
         """What transformers loads the model in when it isn't told: a GGUF file in float32."""

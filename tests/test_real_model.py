@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from arith import LLM, Engine, Formula
+from arith.operands.half_linear import computes
 from arith.runtime.backbones.backbone import Backbone
 from arith.runtime.backbones.lane import LaneRequest
 from tests.conftest import save_lora
 
+CPU = torch.device("cpu")
 CHILD = "You are a small child. Use short, simple words."
 LONG = "Summarise this: " + "The river rose in the night, and in the morning the bridge was gone. " * 12
 PROMPTS = ["Hi", "Why is the sky blue?", LONG, "Write two lines about the sea."]
@@ -150,11 +152,26 @@ def test_a_non_linear_formula_equals_a_plain_recomputation(smollm: str, referenc
     assert_equals_recomputation(engine, PROMPTS[:2], expected, max_new_tokens=10)
 
 
-def test_in_bfloat16_distributions_stay_close_to_those_of_float32(
-    engine: Engine, smollm: str, reference: Reference
+@pytest.mark.parametrize(
+    ("dtype", "mean", "most"),
+    [
+        ("bfloat16", 0.01, 0.05),
+        pytest.param(None, 1e-5, 1e-4, marks=pytest.mark.skipif(not computes(CPU), reason="no such kernels")),
+    ],
+    ids=["bfloat16", "float16 weights"],
+)
+def test_with_fewer_bits_distributions_stay_close_to_those_of_float32(
+    engine: Engine,
+    smollm: str,
+    reference: Reference,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: str | None,
+    mean: float,
+    most: float,
 ) -> None:
-    """KL(float32 || bfloat16) in nats at every token of a text, over prompts read together."""
-    operands = {"plain": LLM(smollm, dtype="bfloat16"), "child": LLM(smollm, dtype="bfloat16", system=CHILD)}
+    """KL(float32 || fewer bits) in nats at every token of a text, over prompts read together."""
+    monkeypatch.setattr("arith.operands.precision._cpu_has_bfloat16", lambda: False)
+    operands = {"plain": LLM(smollm, dtype=dtype), "child": LLM(smollm, dtype=dtype, system=CHILD)}
     coarse = Engine(Formula("plain + w*child", **operands))
     text = reference.tokenizer("It is a large ball of hot gas.", add_special_tokens=False).input_ids
     continuations = [text[:count] for count in range(len(text))]
@@ -164,8 +181,8 @@ def test_in_bfloat16_distributions_stay_close_to_those_of_float32(
             one.logprobs(prompts, continuations, params={"w": 0.6}) for one in (engine, coarse)
         )
         divergence = (expected.exp() * (expected - found)).sum(-1)
-        assert float(divergence.mean()) < 0.01
-        assert float(divergence.max()) < 0.05
+        assert float(divergence.mean()) < mean
+        assert float(divergence.max()) < most
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import torch
 from arith.errors import OperandError
 from arith.operands.hub import led_to, reading
 from arith.operands.llm import LLM, Weights
-from arith.operands.packed import packs
+from arith.operands.precision import default_dtype, named_dtype
 from arith.operands.source import pretrained
 from arith.operands.tokenizers import load_tokenizer
 
@@ -42,39 +42,6 @@ def resolve_dtype(weights: Weights, device: torch.device) -> torch.dtype:
     if weights.dtype is not None:
         return named_dtype(weights.dtype)
     return default_dtype(load_config(weights), device)
-
-
-def named_dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype
-
-
-def default_dtype(config: "PretrainedConfig", device: torch.device) -> torch.dtype:
-    """The checkpoint's dtype as its config tells it (float32 when it doesn't), adapted to the device."""
-    own = config.get_text_config().dtype or config.dtype
-    if own is None:
-        return torch.float32
-    dtype = named_dtype(own) if isinstance(own, str) else own
-    assert isinstance(dtype, torch.dtype)
-    slow = dtype == torch.float16 and device.type == "cpu"
-    if dtype == torch.bfloat16 and device.type in ("cpu", "cuda"):
-        slow = not (_cpu_has_bfloat16() if device.type == "cpu" else _cuda_has_bfloat16(device))
-    return torch.float32 if slow else dtype
-
-
-def _cpu_has_bfloat16() -> bool:
-    """Whether the processor has instructions for it; kernels that imitate them aren't faster than float32."""
-    if not packs(torch.device("cpu"), torch.bfloat16):
-        return False
-    cpu = cast(Any, torch.cpu)
-    may_imitate = cpu._is_avx512_supported()
-    return bool(not may_imitate or cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())
-
-
-def _cuda_has_bfloat16(device: torch.device) -> bool:
-    """The same for a GPU: NVIDIA's before Ampere imitate it."""
-    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def load_config(weights: Weights) -> "PretrainedConfig":

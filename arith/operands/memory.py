@@ -16,9 +16,10 @@ from arith.operands.gguf import COMPUTE_DTYPE, conversion
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
-from arith.operands.loading import default_dtype, named_dtype, resolve_device
+from arith.operands.loading import resolve_device
 from arith.operands.locate import locate
 from arith.operands.packed import packs
+from arith.operands.precision import default_dtype, keeps_half, named_dtype
 from arith.operands.reward_model import RewardModel
 
 if TYPE_CHECKING:
@@ -26,16 +27,23 @@ if TYPE_CHECKING:
 
 # Bytes for each weight of a linear layer: bitsandbytes' nf4 keeps 4 bits, and a float32 for every 64 of them.
 _QUANTIZED_BYTES = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}
+_HALF_BYTES = 2
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of weights and adapters, bytes of KV cache for each token of each lane, and their dtype."""
+    """Bytes of weights and adapters, bytes of KV cache for each token of each lane, and their dtype.
+
+    half: whether linear layers keep float16 weights (see `keeps_half`). loading_bytes: what the weights take
+    beyond these while they are loaded.
+    """
 
     weights_bytes: int
     kv_bytes_per_token: int
     dtype: torch.dtype
+    half: bool = False
+    loading_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,9 @@ def estimate(
     if found is None or len(adapter_folders) < len(adapters):
         return None
     model = _without_weights(AutoModelForCausalLM, weights, found)
-    adapter_bytes = sum(_adapter_weights(*one) * found.dtype.itemsize for one in adapter_folders.items())
-    return MemoryEstimate(
-        weights_bytes=_weights_bytes(model, weights, found) + adapter_bytes,
-        kv_bytes_per_token=_kv_values(found.config) * found.dtype.itemsize,
-        dtype=found.dtype,
-    )
+    adapter_weights = sum(_adapter_weights(*one) for one in adapter_folders.items())
+    half = keeps_half(weights, adapters, found.config, found.device)
+    return _estimate(model, weights, found, half, _kv_values(found.config), adapter_weights)
 
 
 def estimate_guide(operand: GuideOperand, device: torch.device | None = None) -> MemoryEstimate | None:
@@ -83,10 +88,21 @@ def estimate_guide(operand: GuideOperand, device: torch.device | None = None) ->
         return None
     model = _without_weights(AutoModelForSequenceClassification, operand.weights, found)
     cached = isinstance(operand, RewardModel) and "past_key_values" in signature(model.forward).parameters
+    half = keeps_half(operand.weights, (), found.config, found.device)
+    return _estimate(model, operand.weights, found, half, _kv_values(found.config) if cached else 0)
+
+
+def _estimate(
+    model: Any, weights: Weights, found: _Checkpoint, half: bool, kv_values: int, adapter_weights: int = 0
+) -> MemoryEstimate:
+    kept, size = _weights_bytes(model, weights, found, half), found.dtype.itemsize
+    whole = sum(parameter.numel() for parameter in model.parameters()) * size if half else 0
     return MemoryEstimate(
-        weights_bytes=_weights_bytes(model, operand.weights, found),
-        kv_bytes_per_token=_kv_values(found.config) * found.dtype.itemsize if cached else 0,
+        weights_bytes=kept + adapter_weights * size,
+        kv_bytes_per_token=kv_values * size,
         dtype=found.dtype,
+        half=half,
+        loading_bytes=max(0, whole - kept),
     )
 
 
@@ -172,33 +188,37 @@ def _without_weights(builder: Any, weights: Weights, found: _Checkpoint) -> Any:
         return builder.from_config(copy.deepcopy(found.config), dtype=found.dtype, trust_remote_code=False)
 
 
-def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint) -> int:
+def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint, half: bool) -> int:
     folder, dtype = found.folder, found.dtype
     if getattr(found.config, "quantization_config", None) is not None and (folder / "config.json").is_file():
         # Only the checkpoint knows how its own quantisation packs weights.
         return sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
-    packed: set[int] = set()
-    if weights.quantization is not None:
-        head = model.get_output_embeddings()
-        packed = {
-            id(module.weight)
-            for module in model.modules()
-            if isinstance(module, torch.nn.Linear) and module is not head
-        }
+    fewer = _narrow_weights(model, weights, half)
     sizes = {
-        id(parameter): parameter.numel()
-        * (_QUANTIZED_BYTES[weights.quantization or ""] if id(parameter) in packed else dtype.itemsize)
+        id(parameter): parameter.numel() * fewer.get(id(parameter), dtype.itemsize)
         for parameter in model.parameters()
     }
-    return int(sum(sizes.values())) + _tied_copies(model, found)
+    return int(sum(sizes.values())) + _tied_copies(model, found, half)
 
 
-def _tied_copies(model: Any, found: _Checkpoint) -> int:
+def _narrow_weights(model: Any, weights: Weights, half: bool) -> dict[int, float]:
+    """The bytes of a weight in linear layers where these are fewer than others', by the id of the matrix."""
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    if weights.quantization is not None:
+        head, size = model.get_output_embeddings(), _QUANTIZED_BYTES[weights.quantization]
+        return {id(one.weight): size for one in linears if one is not head}
+    embeddings = model.get_input_embeddings().weight
+    matrices = [one.weight for one in linears if half and type(one) is torch.nn.Linear]
+    return {id(one): _HALF_BYTES for one in matrices if one is not embeddings}
+
+
+def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
     """The bytes of matrices which are embeddings and an output layer both, and need two layouts for that."""
     head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or not packs(found.device, found.dtype) or type(head) is not torch.nn.Linear:
         return 0
-    return int(head.weight.numel() * found.dtype.itemsize) if head.weight is embeddings.weight else 0
+    size = _HALF_BYTES if half else found.dtype.itemsize
+    return int(head.weight.numel() * size) if head.weight is embeddings.weight else 0
 
 
 def _kv_values(config: "PretrainedConfig") -> int:

@@ -6,8 +6,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from arith.operands.adapters import untuned_modules
-
 # The kernels are told a number of rows when they lay weights out; what is best for 16 is good for all.
 _ROWS = 16
 # Looked up once: it is called hundreds of times a step.
@@ -70,28 +68,6 @@ def round_rows(rows: int) -> int:
     """
     step = 1 << max(0, (rows - 1).bit_length() - 4)
     return -(-rows // step) * step
-
-
-def pack_linears(model: nn.Module) -> None:
-    """Put a `PackedLinear` in the place of every linear layer for which the processor has such kernels.
-
-    Layers of another kind, with hooks that move their weights, and those inside peft's layers stay as they
-    are. A matrix that is tied to one elsewhere, as an output layer is to the embeddings, becomes a second
-    one.
-    """
-    places = [place for place, one in untuned_modules(model).items() if packable(one)]
-    # By their places alone, so that each layer's memory is free before the next is packed.
-    for place in places:
-        parent, _, name = place.rpartition(".")
-        owner = model.get_submodule(parent)
-        setattr(owner, name, PackedLinear(getattr(owner, name)))
-
-
-def packable(layer: nn.Module) -> bool:
-    """Whether it is a linear layer for which there are such kernels, and whose weights stay in place."""
-    if type(layer) is not nn.Linear or hasattr(layer, "_hf_hook"):
-        return False
-    return packs(layer.weight.device, layer.weight.dtype)
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:

@@ -12,6 +12,7 @@ from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import LLM
 from arith.operands.loading import context_window, depth, end_ids, load_config, load_model
 from arith.operands.manifest import contradictions
+from arith.operands.precision import keeps_half
 from arith.operands.token_texts import token_texts
 from arith.operands.tokenizers import load_tokenizer
 from arith.operands.vocabulary import Member, Vocabulary, common_vocabulary
@@ -169,7 +170,8 @@ def _load_backbones(
         model = load_model(planned.weights, device)
         asked = [k for _, operand in planned.lanes for k in exits.get(operand, ())]
         vocabulary = max(known[operand] for _, operand in planned.lanes)
-        backbone = make_backbone(model, planned.adapters, vocabulary, asked, compile)
+        half = keeps_half(planned.weights, planned.adapters, load_config(planned.weights), device)
+        backbone = make_backbone(model, planned.adapters, vocabulary, asked, compile, half=half)
         backbones.update((operand, backbone) for _, operand in planned.lanes)
     return backbones
 

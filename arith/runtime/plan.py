@@ -93,11 +93,14 @@ class Plan:
     def refuse_if_impossible(self) -> None:
         """Raises `PlanError` with the figures where the weights alone exceed the memory that is free."""
         resident: list[BackbonePlan | GuidePlan] = [*self.backbones, *self.guides]
-        needed = sum(one.memory.weights_bytes for one in resident if one.memory is not None)
+        memories = [one.memory for one in resident if one.memory is not None]
+        passing = max((one.loading_bytes for one in memories), default=0)  # one is loaded after the other
+        needed = sum(one.weights_bytes for one in memories) + passing
         free = free_memory(self.device)
         if any(one.weights.device_map for one in resident) or needed <= free:
             return
-        figures = f"{size_in_words(needed)} and {self.device} has {size_in_words(free)} free"
+        when = " while they are loaded" if passing else ""
+        figures = f"{size_in_words(needed)}{when} and {self.device} has {size_in_words(free)} free"
         raise PlanError(
             f"the weights take {figures}\n{self}",
             "use a smaller dtype, quantization: 4bit, or device_map: auto",
@@ -156,7 +159,8 @@ def _memory_in_words(memory: MemoryEstimate | None, lanes: int) -> str:
     if memory is None:
         return "not on this machine, so its memory is not known"
     dtype = str(memory.dtype).removeprefix("torch.")
-    said = f"{dtype}, weights {size_in_words(memory.weights_bytes)}"
+    half = " with float16 linear layers" if memory.half else ""
+    said = f"{dtype}{half}, weights {size_in_words(memory.weights_bytes)}"
     kv = memory.kv_bytes_per_token * lanes
     return f"{said}, KV cache {size_in_words(kv)} a token and row" if kv else said
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from arith.operands.half_linear import HalfLinear
 from arith.operands.llm import LLM
 from arith.operands.prompts import Prompt
 from arith.runtime.backbones.backbone import Backbone
@@ -222,7 +223,8 @@ def bare_model(backbone: Backbone, lanes: int = 1) -> PreTrainedModel:
 def weight_bytes(*models: nn.Module) -> int:
     """The memory of all weights and buffers, in bytes; what several share counts once."""
     tensors = [tensor for model in models for tensor in (*model.parameters(), *model.buffers())]
-    packed = sum(tensor.nbytes for tensor in tensors if tensor.is_mkldnn)
+    layers = {part for model in models for part in model.modules() if isinstance(part, HalfLinear)}
+    packed = sum(one.nbytes for one in layers) + sum(one.nbytes for one in tensors if one.is_mkldnn)
     held = [tensor.untyped_storage() for tensor in tensors if not tensor.is_mkldnn]
     return packed + sum({storage.data_ptr(): storage.nbytes() for storage in held}.values())
 

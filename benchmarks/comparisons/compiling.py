@@ -14,7 +14,7 @@ def compiling(subject: Subject, extent: Extent) -> Iterator[Figure]:
         subject.trial(subject.average(2, None), extent.tokens, compile=when) for when in ("on", "off")
     )
     for rows in extent.rows:
-        case = f"N = 2, B = {rows}, {subject.engine_dtype()}"
+        case = f"N = 2, B = {rows}, {subject.engine_precision()}"
         first, again = compiled.run(rows), compiled.run(rows)
         ours, theirs = in_turn(
             partial(compiled.step_ms, rows), partial(plain.step_ms, rows), repeats=extent.repeats

@@ -30,6 +30,6 @@ def guidance(subject: Subject, extent: Extent) -> Iterator[Figure]:
             options = peers.guidance(subject.prompt_ids(rows, 0), SCALE)
             wanted = subject.prompt_ids(rows, 1)
             theirs = partial(peers.generate, model, wanted, extent.tokens, **options)
-            case = f"B = {rows}, {said} ({dtype or subject.engine_dtype()}, {their_dtype})"
+            case = f"B = {rows}, {said} ({dtype or subject.engine_precision()}, {their_dtype})"
             ours, target = partial(trial.run, rows), targets.get(rows)
             yield from by_rate("guidance", case, ours, theirs, extent.repeats, target)

@@ -19,7 +19,7 @@ def one_model(subject: Subject, extent: Extent) -> Iterator[Figure]:
     model = subject.plain(theirs_dtype)
     for rows in extent.rows:
         theirs = partial(peers.generate, model, subject.prompt_ids(rows), extent.tokens)
-        case = f"N = 2, B = {rows} ({subject.engine_dtype()}, {theirs_dtype})"
+        case = f"N = 2, B = {rows} ({subject.engine_precision()}, {theirs_dtype})"
         target = TARGET if rows == 1 or subject.device.type == "cuda" else None
         ours = partial(trial.run, rows)
         yield from by_rate("generate of B rows", case, ours, theirs, extent.repeats, target)

@@ -24,6 +24,6 @@ def products(subject: Subject, extent: Extent) -> Iterator[Figure]:
             partial(MatrixProducts(model, lanes).ms, extent.tokens - 1),
             repeats=extent.repeats,
         )
-        case = f"{lanes} lanes (N = {count}, B = {rows}), {dtype}"
+        case = f"{lanes} lanes (N = {count}, B = {rows}), {subject.engine_precision()}"
         target = FEW if lanes <= 8 else MANY
         yield Figure.of("bare matrix products", case, "ms a step", ours, theirs, target)

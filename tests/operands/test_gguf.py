@@ -18,7 +18,8 @@ from arith.operands import LLM
 from arith.operands import gguf as conversion
 from arith.operands.adapters import attach
 from arith.operands.gguf import conversion_target, converted_folder
-from arith.operands.loading import default_dtype, end_ids, load_model
+from arith.operands.loading import end_ids, load_model
+from arith.operands.precision import default_dtype
 from arith.operands.prompts import render
 from arith.operands.source import is_unconverted
 from arith.operands.tokenizers import load_tokenizer

@@ -13,13 +13,13 @@ from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands.loading import (
     context_window,
-    default_dtype,
     end_ids,
     load_config,
     load_model,
     resolve_device,
     resolve_dtype,
 )
+from arith.operands.precision import default_dtype
 from arith.operands.prompts import render
 from arith.operands.tokenizers import load_tokenizer
 
@@ -68,7 +68,7 @@ def test_the_default_dtype_is_one_that_the_device_computes_in(monkeypatch: pytes
     assert default_dtype(none, cuda) == torch.float32
     for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         for device in (CPU, cuda):
-            name = f"arith.operands.loading._{device.type}_has_bfloat16"
+            name = f"arith.operands.precision._{device.type}_has_bfloat16"
             monkeypatch.setattr(name, lambda *_, has=has_bfloat16: has)
             assert default_dtype(brain, device) == dtype
 

@@ -12,9 +12,11 @@ from transformers import LlamaConfig
 from arith.errors import OperandError
 from arith.operands import LLM
 from arith.operands.adapters import attach
-from arith.operands.loading import default_dtype, load_model
+from arith.operands.loading import load_model
 from arith.operands.memory import MemoryEstimate, estimate
-from arith.operands.packed import PackedLinear, pack_linears, packs
+from arith.operands.packed import PackedLinear, packs
+from arith.operands.packing import pack_linears
+from arith.operands.precision import default_dtype
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 from arith.operands import LLM
 from arith.operands.adapters import attach
 from arith.operands.loading import load_model
-from arith.operands.packed import PackedLinear, pack_linears, packs, round_rows
+from arith.operands.packed import PackedLinear, packs, round_rows
+from arith.operands.packing import pack_linears
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]

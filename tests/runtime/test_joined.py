@@ -174,4 +174,4 @@ def test_nothing_is_kept_once_the_last_has_asked(monkeypatch: pytest.MonkeyPatch
         joint.part(1, states)
         assert len(products) == 1
         states.add_(1)  # the same tensor with other numbers, in another forward
-        torch.testing.assert_close(joint.part(0, states), run(joint.product, states)[:, :4])
+        torch.testing.assert_close(joint.part(0, states), joint.product(states)[:, :4])

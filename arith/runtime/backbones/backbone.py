@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from arith.errors import OperandError
 from arith.operands.adapters import adapter_config, attach, unmixable
-from arith.operands.packed import pack_linears
+from arith.operands.packing import pack_linears
 from arith.runtime.backbones.backbone_stats import BackboneStats
 from arith.runtime.backbones.compiled import CompiledSteps, compiles
 from arith.runtime.backbones.early import EarlyExits
@@ -144,13 +144,16 @@ def make_backbone(
     vocabulary: int,
     exits: Sequence[int] = (),
     compile: Compile = "off",
+    *,
+    half: bool = False,
 ) -> Backbone:
     """A backbone over `model`, which it changes and owns from now on, with `adapters` attached.
 
     Logits are cut to the first `vocabulary` tokens. An adapter which can't share a forward has to be the only
     one; all lanes then use it. `exits` are the layers for `early_logits`: 0 (the embeddings) up to the number
-    of layers. `compile` is for its steps (see `CompiledSteps`); those with exits aren't compiled. Raises
-    `OperandError` for an encoder-decoder, for adapters that don't fit, and for exits which the model lacks.
+    of layers. `compile` is for its steps (see `CompiledSteps`); those with exits aren't compiled. With `half`
+    linear layers of a model in float32 keep float16 weights. Raises `OperandError` for an encoder-decoder,
+    for adapters that don't fit, and for exits which the model lacks.
     """
     if model.config.is_encoder_decoder:
         kind = f"{model.name_or_path} ({model.config.model_type})"
@@ -158,9 +161,9 @@ def make_backbone(
     adapters = list(dict.fromkeys(adapters))
     lanes = _with_adapters(model, adapters)
     if not compiles(compile, model.device):
-        join_linears(model, lanes)
+        join_linears(model, lanes, half=half)
         use_quick_rotary(model)
-    pack_linears(model)
+    pack_linears(model, half=half)
     use_torch_norms(model)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)

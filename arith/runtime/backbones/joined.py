@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from arith.operands.packed import PackedLinear, packable
+from arith.operands.packing import packable, packed
 from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
 
@@ -27,14 +27,14 @@ class Joint(nn.Module):
     """Several layers over the same states. The one that is called first has all of them computed; the others
     find their parts there."""
 
-    def __init__(self, layers: Sequence[Layer], lanes: LaneAdapters):
+    def __init__(self, layers: Sequence[Layer], lanes: LaneAdapters, *, half: bool = False):
         super().__init__()
         linears = [_linear(layer) for layer in layers]
         adapted = [(number, layer) for number, layer in enumerate(layers) if isinstance(layer, MixedLora)]
         self.lanes = lanes
         self.place = adapted[0][1].place if adapted else ""
         downs = [layer.down for _, layer in adapted]
-        self.product = PackedLinear(_stacked(linears, downs))
+        self.product = packed(_stacked(linears, downs), half=half)
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
         self.sizes = [*self.widths, self.product.out_features - self.wide]
@@ -92,11 +92,12 @@ class JoinedLinear(nn.Module):
         return self.joint.part(self.number, states)
 
 
-def join_linears(model: PreTrainedModel, lanes: LaneAdapters) -> None:
+def join_linears(model: PreTrainedModel, lanes: LaneAdapters, *, half: bool = False) -> None:
     """Put `JoinedLinear`s in the place of linear layers that are given the same states one after another, and
     in the place of every single one with adapters.
 
-    Layers of one module only are joined, and only those for which the processor has packed kernels.
+    Layers of one module only are joined, and only those for which the processor has packed kernels. `half` as
+    in `packed`.
     """
     layers: dict[str, Layer] = {}
     for place, layer in _outer_modules(model).items():
@@ -109,7 +110,7 @@ def join_linears(model: PreTrainedModel, lanes: LaneAdapters) -> None:
         [place] for place, layer in layers.items() if isinstance(layer, MixedLora) and place not in joined
     ]
     for group in groups:
-        joint = Joint([layers.pop(place) for place in group], lanes)  # whose memory is free then
+        joint = Joint([layers.pop(place) for place in group], lanes, half=half)  # their memory is free then
         for number, place in enumerate(group):
             parent, _, name = place.rpartition(".")
             setattr(model.get_submodule(parent), name, JoinedLinear(joint, number))

@@ -8,7 +8,8 @@ import torch
 from arith.errors import OperandError
 from arith.operands.guide_operand import GuideOperand
 from arith.operands.llm import Weights
-from arith.operands.loading import context_window
+from arith.operands.loading import context_window, load_config
+from arith.operands.precision import keeps_half
 from arith.operands.reward_model import RewardModel
 from arith.operands.sequence_models import load_sequence_model, output_index
 from arith.operands.tokenizers import load_tokenizer
@@ -51,7 +52,8 @@ def load_sequence_reader(operand: GuideOperand, device: torch.device) -> Sequenc
     model = load_sequence_model(operand.weights, device)
     encoder = TextEncoder(own_tokenizer, operand.model, _window(model, own_tokenizer))
     try:
-        return SequenceModel(model, encoder)
+        half = keeps_half(operand.weights, (), load_config(operand.weights), device)
+        return SequenceModel(model, encoder, half=half)
     except MISFITS as error:
         reason = misfit(error)
         raise OperandError(

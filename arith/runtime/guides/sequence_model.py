@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from arith.operands.packed import pack_linears
+from arith.operands.packing import pack_linears
 from arith.runtime.backbones.rounding import agree
 from arith.runtime.guides.encoder import IDS, Encoding, TextEncoder
 from arith.runtime.guides.stats import GuideStats
@@ -22,13 +22,13 @@ Outputs = tuple[float, ...]
 
 class SequenceModel:
     """A sequence classification model, which it changes and owns from now on, with its encoder. It keeps the
-    outputs of the texts read last.
+    outputs of the texts read last. With `half` its linear layers keep float16 weights.
 
     Texts of different lengths share a forward where a trial shows that padding changes nothing.
     """
 
-    def __init__(self, model: PreTrainedModel, encoder: TextEncoder):
-        pack_linears(model)
+    def __init__(self, model: PreTrainedModel, encoder: TextEncoder, *, half: bool = False):
+        pack_linears(model, half=half)
         self.model = model
         self.encoder = encoder
         self.stats = GuideStats()
