@@ -12,6 +12,13 @@ _KERNEL: Any = torch.ops.quantized.linear_dynamic_fp16.default
 _ENGINES = ("fbgemm", "x86")  # torch's names for the kernels of x86 processors
 
 
+class _Packed(torch.jit.RecursiveScriptClass):  # type: ignore[misc, name-defined]
+    """What the kernels keep their weights in. torch looks for this attribute in every argument of a call, and
+    not to find it in a bare script object takes as long as a small kernel."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+
 class HalfLinear(nn.Module):
     """Takes the place of a float32 linear layer on the CPU, for inference alone. Its weights, which float16
     `fits`, are rounded to 11 significant bits."""
@@ -20,7 +27,7 @@ class HalfLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         bias = None if linear.bias is None else linear.bias.detach()
-        self.packed: Any = torch.ops.quantized.linear_prepack_fp16(linear.weight.detach(), bias)
+        self.packed = _Packed(torch.ops.quantized.linear_prepack_fp16(linear.weight.detach(), bias))
         self.biased = bias is not None
         self.number = next(_numbers)
         _layers[self.number] = self

@@ -1,4 +1,4 @@
-"""RMS norms by torch's layer: where it gives the same, and nowhere else."""
+"""Quicker RMS norms: where they give the same, and nowhere else."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
 from arith.operands.packed import PackedLinear
-from arith.runtime.backbones.norms import use_torch_norms
+from arith.runtime.backbones.norms import QuickRMSNorm, use_quick_norms
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -25,17 +25,17 @@ def drawn(norm: Any, dtype: torch.dtype = torch.float32) -> Any:
 def replaced(norm: nn.Module) -> nn.Module:
     """What stands in its place afterwards."""
     model = nn.ModuleDict({"inner": nn.ModuleDict({"norm": norm})})
-    use_torch_norms(model)
+    use_quick_norms(model)
     inner: Any = model["inner"]
     found: nn.Module = inner["norm"]
     return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_norm_of_llama_becomes_torchs_with_the_same_weight(dtype: torch.dtype) -> None:
+def test_a_norm_of_llama_becomes_a_quick_one_with_the_same_weight(dtype: torch.dtype) -> None:
     norm = drawn(LlamaRMSNorm(48), dtype)
     found = replaced(norm)
-    assert isinstance(found, nn.RMSNorm)
+    assert isinstance(found, QuickRMSNorm)
     assert found.weight.data_ptr() == norm.weight.data_ptr()
     states = torch.randn(5, 3, 48).to(dtype)
     whole = LlamaRMSNorm(48)
@@ -50,7 +50,7 @@ def test_the_epsilon_is_the_norms_own() -> None:
     norm = drawn(LlamaRMSNorm(16, eps=0.3))
     states = torch.full((1, 16), 0.1)
     found = replaced(norm)
-    assert isinstance(found, nn.RMSNorm)
+    assert isinstance(found, QuickRMSNorm)
     with torch.inference_mode():
         torch.testing.assert_close(found(states), norm(states))
 
@@ -115,7 +115,7 @@ def test_the_logits_of_a_llama_stay(tiny_llama: str) -> None:
     ids = torch.arange(3, 20)[None]
     with torch.inference_mode():
         expected = model(input_ids=ids).logits
-        use_torch_norms(model)
-        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
+        use_quick_norms(model)
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-4)
     kinds = [type(one) for one in model.modules() if type(one).__name__.endswith("RMSNorm")]
-    assert kinds == [nn.RMSNorm] * (2 * model.config.num_hidden_layers + 1)
+    assert kinds == [QuickRMSNorm] * (2 * model.config.num_hidden_layers + 1)

@@ -20,7 +20,7 @@ from arith.runtime.backbones.lane import Lane, LaneRequest
 from arith.runtime.backbones.longrope import turning_lengths
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from arith.runtime.backbones.masks import MaskLayout, mask_layout
-from arith.runtime.backbones.norms import use_torch_norms
+from arith.runtime.backbones.norms import use_quick_norms
 from arith.runtime.backbones.outgrowing import OutgrowingBackbone
 from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.recompute import RecomputeBackbone
@@ -164,7 +164,7 @@ def make_backbone(
         join_linears(model, lanes, half=half)
         use_quick_rotary(model)
     pack_linears(model, half=half)
-    use_torch_norms(model)
+    use_quick_norms(model)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)
     if isinstance(layout, str):
