@@ -18,14 +18,19 @@ def small_drafts(subject: Subject, extent: Extent) -> Iterator[Figure]:
     """Speculation: the time of `supersede(small, large)` whose models agree in about three of four tokens,
     and of one whose small model knows nothing."""
     tokens = 12 if extent.quick else TOKENS
-    demo = subject.operand()
     with made_in() as folder:
-        large = subject.operand(model=save_deepened(subject, folder / "large", DEEPER, SHARE))
-        knows_nothing = subject.operand(model=save_truncated(subject, folder / "small", LAYERS))
-        cases: list[tuple[str, Formula, Target | None]] = [
-            ("agreeing", Formula("supersede(small, large)", small=demo, large=large), FASTER),
-            ("guessing", Formula("supersede(small, large)", small=knows_nothing, large=demo), None),
+        deep = save_deepened(subject, folder / "large", DEEPER, SHARE)
+        shallow = save_truncated(subject, folder / "small", LAYERS)
+        cases: list[tuple[str, str, str, str | None, Target | None]] = [
+            ("agreeing", subject.model, deep, subject.dtype, FASTER),
+            ("agreeing", subject.model, deep, None, FASTER),
+            ("guessing", shallow, subject.model, None, None),
         ]
-        for said, formula, target in cases:
-            trial = subject.trial(formula, tokens)
-            yield from against_plain("small before large", said, trial, {}, target, extent, {})
+        for said, small, large, dtype, target in cases:
+            operands = {
+                name: subject.operand(0, dtype, model=model)
+                for name, model in (("small", small), ("large", large))
+            }
+            trial = subject.trial(Formula("supersede(small, large)", **operands), tokens)
+            case = f"{said}, {dtype or subject.engine_precision()}"
+            yield from against_plain("small before large", case, trial, {}, target, extent, {})
