@@ -19,7 +19,7 @@ class QuickRMSNorm(nn.Module):
     """`x / sqrt(mean(x^2) + epsilon) * weight` as `x / hypot(|x|, sqrt(n epsilon)) * sqrt(n) weight` for `n`
     features (RMSNorm: Zhang and Sennrich 2019), computed in float32 at least.
 
-    Four operations; torch's own layer makes eight of it on a CPU, and has one kernel for it on CUDA.
+    Four operations; torch's own layer makes ten of it on a CPU, and has one kernel for it on CUDA.
     """
 
     floor: Tensor
