@@ -1,6 +1,7 @@
 """Linear layers whose weights are float16 while states, products and sums stay float32, by kernels (FBGEMM's)
 that widen the weights as they read them. A step of few rows is bound by that reading."""
 
+import functools
 import itertools
 from typing import Any, cast
 from weakref import WeakValueDictionary
@@ -8,8 +9,11 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
+from arith.operands.packed_weight import PackedWeight
+
 _KERNEL: Any = torch.ops.quantized.linear_dynamic_fp16.default
 _ENGINES = ("fbgemm", "x86")  # torch's names for the kernels of x86 processors
+_BLOCK = (16, 512)  # outputs and inputs that the kernels lay out together, filled up with zeros
 
 
 class _Packed(torch.jit.RecursiveScriptClass):  # type: ignore[misc, name-defined]
@@ -26,22 +30,21 @@ class HalfLinear(nn.Module):
     def __init__(self, linear: nn.Linear):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
         bias = None if linear.bias is None else linear.bias.detach()
         self.packed = _Packed(torch.ops.quantized.linear_prepack_fp16(linear.weight.detach(), bias))
-        self.biased = bias is not None
         self.number = next(_numbers)
         _layers[self.number] = self
 
     @property
     def weight(self) -> Tensor:
-        """The weights `[out, in]` in float32: a copy, for code that looks at them."""
-        weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self.packed)[0]
-        return weight
+        """The weights `[out, in]` in float32, for code that looks at them (see `PackedWeight`)."""
+        return PackedWeight(self._unpacked, (self.out_features, self.in_features), torch.float32)
 
     @property
     def nbytes(self) -> int:
-        """The memory of the weights and the bias, in bytes."""
-        return self.out_features * (2 * self.in_features + (4 if self.biased else 0))
+        """The memory of the weights, in bytes."""
+        return half_bytes(self.out_features, self.in_features)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`, both float32."""
@@ -51,6 +54,21 @@ class HalfLinear(nn.Module):
         if states.dim() > 1:
             return cast(Tensor, _KERNEL(states, self.packed))
         return cast(Tensor, _KERNEL(states[None], self.packed))[0]
+
+    def _unpacked(self) -> Tensor:
+        weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self.packed)[0]
+        return weight
+
+
+def half_bytes(outputs: int, inputs: int) -> int:
+    """The bytes that a `HalfLinear` takes for a matrix of that size."""
+    blocks = [-(-size // block) * block for size, block in zip((outputs, inputs), _BLOCK, strict=True)]
+    return 2 * blocks[0] * blocks[1]
+
+
+def saves(outputs: int, inputs: int) -> bool:
+    """Whether that is less than float32 takes, as it is but for few inputs."""
+    return half_bytes(outputs, inputs) < 4 * outputs * inputs
 
 
 def fits(weight: Tensor) -> bool:
@@ -63,7 +81,19 @@ def fits(weight: Tensor) -> bool:
 
 def computes(device: torch.device) -> bool:
     """Whether there are such kernels."""
-    return device.type == "cpu" and torch.backends.quantized.engine in _ENGINES
+    return device.type == "cpu" and torch.backends.quantized.engine in _ENGINES and _works()
+
+
+@functools.cache
+def _works() -> bool:
+    """Whether a small product is what it should be: builds of torch leave kernels out, or TorchScript."""
+    ones = nn.Linear(2, 1, bias=False)
+    nn.init.ones_(ones.weight)
+    try:
+        with torch.inference_mode():
+            return bool(torch.equal(HalfLinear(ones)(torch.ones(1, 2)), torch.full((1, 1), 2.0)))
+    except (RuntimeError, TypeError, AttributeError):
+        return False
 
 
 # torch.compile can't hold what the kernels keep their weights in: it is given the layer's number.

@@ -14,6 +14,7 @@ from arith.errors import OperandError
 from arith.operands.adapters import adapter_source
 from arith.operands.gguf import COMPUTE_DTYPE, conversion
 from arith.operands.guide_operand import GuideOperand
+from arith.operands.half_linear import half_bytes, saves
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
 from arith.operands.loading import resolve_device
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 # Bytes for each weight of a linear layer: bitsandbytes' nf4 keeps 4 bits, and a float32 for every 64 of them.
 _QUANTIZED_BYTES = {"4bit": 0.5 + 4 / 64, "8bit": 1.0}
-_HALF_BYTES = 2
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.gguf")
 
 
@@ -195,30 +195,42 @@ def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint, half: bool)
         return sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
     fewer = _narrow_weights(model, weights, half)
     sizes = {
-        id(parameter): parameter.numel() * fewer.get(id(parameter), dtype.itemsize)
+        id(parameter): fewer.get(id(parameter), parameter.numel() * dtype.itemsize)
         for parameter in model.parameters()
     }
     return int(sum(sizes.values())) + _tied_copies(model, found, half)
 
 
 def _narrow_weights(model: Any, weights: Weights, half: bool) -> dict[int, float]:
-    """The bytes of a weight in linear layers where these are fewer than others', by the id of the matrix."""
+    """The bytes of the matrices of linear layers that take fewer than others, by their ids."""
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     if weights.quantization is not None:
         head, size = model.get_output_embeddings(), _QUANTIZED_BYTES[weights.quantization]
-        return {id(one.weight): size for one in linears if one is not head}
-    embeddings = model.get_input_embeddings().weight
-    matrices = [one.weight for one in linears if half and type(one) is torch.nn.Linear]
-    return {id(one): _HALF_BYTES for one in matrices if one is not embeddings}
+        return {id(one.weight): one.weight.numel() * size for one in linears if one is not head}
+    if not half:
+        return {}
+    embeddings = _embeddings(model)
+    matrices = [one.weight for one in linears if type(one) is torch.nn.Linear and saves(*one.weight.shape)]
+    return {id(one): half_bytes(*one.shape) for one in matrices if one is not embeddings}
 
 
 def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
     """The bytes of matrices which are embeddings and an output layer both, and need two layouts for that."""
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    head = model.get_output_embeddings()
     if head is None or not packs(found.device, found.dtype) or type(head) is not torch.nn.Linear:
         return 0
-    size = _HALF_BYTES if half else found.dtype.itemsize
-    return int(head.weight.numel() * size) if head.weight is embeddings.weight else 0
+    if head.weight is not _embeddings(model):
+        return 0
+    shape = head.weight.shape
+    return half_bytes(*shape) if half and saves(*shape) else int(shape.numel() * found.dtype.itemsize)
+
+
+def _embeddings(model: Any) -> torch.Tensor | None:
+    """The matrix of the input embeddings; None for the few models that have none, or don't tell it."""
+    try:
+        return getattr(model.get_input_embeddings(), "weight", None)
+    except NotImplementedError:
+        return None
 
 
 def _kv_values(config: "PretrainedConfig") -> int:

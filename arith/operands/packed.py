@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from arith.operands.packed_weight import PackedWeight
+
 # The kernels are told a number of rows when they lay weights out; what is best for 16 is good for all.
 _ROWS = 16
 # Looked up once: it is called hundreds of times a step.
@@ -43,8 +45,8 @@ class PackedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weights `[out, in]` in their ordinary layout: a copy, for code that looks at them."""
-        return self.packed.to_dense()
+        """The weights `[out, in]`, for code that looks at them (see `PackedWeight`)."""
+        return PackedWeight(self.packed.to_dense, (self.out_features, self.in_features), self.packed.dtype)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""

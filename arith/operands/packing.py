@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from arith.operands.adapters import untuned_modules
-from arith.operands.half_linear import HalfLinear, fits
+from arith.operands.half_linear import HalfLinear, fits, saves
 from arith.operands.packed import PackedLinear, packs
 
 
@@ -25,8 +25,9 @@ def pack_linears(model: nn.Module, *, half: bool = False) -> None:
 
 def packed(linear: nn.Linear, *, half: bool) -> PackedLinear | HalfLinear:
     """What takes the place of that layer. With `half` the weights of a float32 one become float16, where
-    these have room for them."""
-    if half and linear.weight.dtype == torch.float32 and fits(linear.weight):
+    these have room for them and that saves memory."""
+    wide = linear.weight.dtype == torch.float32 and saves(linear.out_features, linear.in_features)
+    if half and wide and fits(linear.weight):
         return HalfLinear(linear)
     return PackedLinear(linear)
 

@@ -49,8 +49,9 @@ def keeps_half(
     """
     if weights.dtype is not None or default_dtype(config, device) != torch.float32:
         return False
-    ordinary = getattr(config, "quantization_config", None) is None and weights.device_map is None
+    given = (weights.quantization, weights.device_map, getattr(config, "quantization_config", None))
     narrow = _own_dtype(config) in (torch.float16, torch.bfloat16)
+    ordinary = all(one is None for one in given)
     return narrow and ordinary and half_linear.computes(device) and not any(map(unmixable, adapters))
 
 

@@ -3,6 +3,7 @@ loading."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -94,12 +95,13 @@ class Plan:
         """Raises `PlanError` with the figures where the weights alone exceed the memory that is free."""
         resident: list[BackbonePlan | GuidePlan] = [*self.backbones, *self.guides]
         memories = [one.memory for one in resident if one.memory is not None]
-        passing = max((one.loading_bytes for one in memories), default=0)  # one is loaded after the other
-        needed = sum(one.weights_bytes for one in memories) + passing
+        loaded = list(accumulate(one.weights_bytes for one in memories))  # one after the other
+        peaks = [before + one.loading_bytes for before, one in zip(loaded, memories, strict=True)]
+        needed = max(peaks, default=0)
         free = free_memory(self.device)
         if any(one.weights.device_map for one in resident) or needed <= free:
             return
-        when = " while they are loaded" if passing else ""
+        when = " while they are loaded" if needed > loaded[-1] else ""
         figures = f"{size_in_words(needed)}{when} and {self.device} has {size_in_words(free)} free"
         raise PlanError(
             f"the weights take {figures}\n{self}",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear as product
 
-from arith.operands.half_linear import HalfLinear, computes, fits
+from arith.operands.half_linear import HalfLinear, computes, fits, half_bytes
 from arith.operands.packed import PackedLinear
 from arith.operands.packing import pack_linears, packed
 
@@ -50,7 +50,8 @@ def test_weights_of_16_bits_stay_what_they_were() -> None:
         layer = nn.Linear(70, 33, bias=False)
         signs = torch.where(torch.rand(33, 70) < 0.5, -1.0, 1.0)
         layer.weight.data = (signs * 2.0 ** (-17 + 32 * torch.rand(33, 70))).to(dtype).float()
-        assert torch.equal(HalfLinear(layer).weight, layer.weight)
+        half = HalfLinear(layer)
+        assert torch.equal(half.weight, layer.weight) and half.bias is None
 
 
 def test_a_row_that_is_not_a_number_is_no_other_rows_matter() -> None:
@@ -67,7 +68,7 @@ def test_a_row_that_is_not_a_number_is_no_other_rows_matter() -> None:
     ],
 )
 def test_weights_that_rounding_would_change_by_more_stay_float32(largest: float, there_is_room: bool) -> None:
-    layer = nn.Linear(8, 4)
+    layer = nn.Linear(300, 16)
     layer.weight.data.mul_(0)
     layer.weight.data[2, 3] = -largest
     assert fits(layer.weight) == there_is_room
@@ -77,11 +78,43 @@ def test_weights_that_rounding_would_change_by_more_stay_float32(largest: float,
 
 
 def test_only_float32_layers_are_halved_and_only_where_it_is_asked_for() -> None:
-    kinds = [type(packed(nn.Linear(4, 4), half=half)) for half in (False, True)]
+    kinds = [type(packed(nn.Linear(300, 16), half=half)) for half in (False, True)]
     assert kinds == [PackedLinear, HalfLinear]
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4, dtype=torch.float64), nn.LayerNorm(4))
+    model = nn.Sequential(nn.Linear(300, 16), nn.Linear(300, 4, dtype=torch.float64), nn.LayerNorm(4))
     pack_linears(model, half=True)
     assert [type(one) for one in model] == [HalfLinear, nn.Linear, nn.LayerNorm]
+
+
+def test_layers_whose_few_inputs_would_be_filled_up_to_more_memory_stay_float32() -> None:
+    """The kernels fill 512 inputs and 16 outputs up with zeros."""
+    assert half_bytes(16, 512) == 2 * 16 * 512 and half_bytes(17, 513) == 2 * 32 * 1024
+    for inputs, kind in ((256, PackedLinear), (272, HalfLinear), (512, HalfLinear), (528, HalfLinear)):
+        layer = packed(nn.Linear(inputs, 16), half=True)
+        assert type(layer) is kind
+        assert not isinstance(layer, HalfLinear) or layer.nbytes < 4 * 16 * inputs
+
+
+@pytest.mark.parametrize("kind", [HalfLinear, PackedLinear])
+def test_weights_are_unpacked_only_for_whoever_asks_for_their_numbers(kind: Any) -> None:
+    layer, times = nn.Linear(300, 20), 0
+    weight: Any = kind(layer).weight
+    unpack = weight._unpack
+
+    def counted() -> Tensor:
+        nonlocal times
+        times += 1
+        found: Tensor = unpack()
+        return found
+
+    weight._unpack = counted
+    assert (weight.dtype, weight.shape, weight.device) == (torch.float32, (20, 300), CPU)
+    assert torch.ones(3).to(weight.dtype).dtype == torch.float32 and times == 0
+    states = torch.randn(4, 300)
+    with torch.inference_mode():
+        torch.testing.assert_close(weight * 2, layer.weight * 2, rtol=2**-11, atol=2**-24)
+        expected = product(states, layer.weight)
+        torch.testing.assert_close(product(states, weight), expected, rtol=1e-2, atol=1e-2)
+        assert type(weight[3]) is Tensor and times == 3
 
 
 def test_a_compiled_layer_gives_what_it_gives_otherwise() -> None:

@@ -46,6 +46,20 @@ def test_a_norm_of_llama_becomes_a_quick_one_with_the_same_weight(dtype: torch.d
         assert found(states).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_states_are_rounded_once_and_weights_not_at_all(dtype: torch.dtype) -> None:
+    norm = drawn(LlamaRMSNorm(576), dtype)
+    states = torch.randn(20, 576).to(dtype)
+    wide = states.double()
+    with torch.inference_mode():
+        scale = (wide.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+        exact = wide * scale * norm.weight.double()
+        found = replaced(norm)(states).double()
+    normal = exact.abs() > 1e-3
+    error = ((found - exact) / exact)[normal].abs().max()
+    assert float(error) <= 0.5001 * torch.finfo(dtype).eps
+
+
 def test_the_epsilon_is_the_norms_own() -> None:
     norm = drawn(LlamaRMSNorm(16, eps=0.3))
     states = torch.full((1, 16), 0.1)
@@ -69,6 +83,18 @@ class OtherEpsilonRMSNorm(LlamaRMSNorm):
         used.weight.data = self.weight.data
         result: Tensor = used(hidden_states)
         return result
+
+
+class WeightlessRMSNorm(LlamaRMSNorm):
+    """Has a weight, and uses none."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return nn.functional.rms_norm(hidden_states, hidden_states.shape[-1:], eps=self.variance_epsilon)
+
+
+def test_a_norm_that_does_not_use_its_weight_stays() -> None:
+    norm = WeightlessRMSNorm(16)  # of ones, with which a trial of that width shows nothing
+    assert replaced(norm) is norm
 
 
 class GatedRMSNorm(LlamaRMSNorm):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from arith.operands.half_linear import fits
+from arith.operands.packed_weight import PackedWeight
 from arith.operands.packing import packable, packed
 from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
@@ -33,7 +35,9 @@ class Joint(nn.Module):
         adapted = [(number, layer) for number, layer in enumerate(layers) if isinstance(layer, MixedLora)]
         self.lanes = lanes
         self.place = adapted[0][1].place if adapted else ""
-        downs = [layer.down for _, layer in adapted]
+        half = half and all(fits(linear.weight) for linear in linears)
+        matrices = [_balanced(layer) if half else (layer.down, layer.up) for _, layer in adapted]
+        downs = [down for down, _ in matrices]
         self.product = packed(_stacked(linears, downs), half=half)
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
@@ -45,8 +49,8 @@ class Joint(nn.Module):
         self.adapted = [
             (number, len(layers) + place, f"up_{number}") for place, (number, _) in enumerate(adapted)
         ]
-        for number, layer in adapted:
-            self.register_buffer(f"up_{number}", layer.up)
+        for (number, _), (_, up) in zip(adapted, matrices, strict=True):
+            self.register_buffer(f"up_{number}", up)
         layout = tuple(owner for _, layer in adapted for owner in layer.layout)
         self.mask = lanes.number(layout, downs[0]) if downs else None
         self._states: Tensor | None = None
@@ -85,8 +89,10 @@ class JoinedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The base's weights `[out, in]`: a copy, for code that looks at them."""
-        return self.joint.product.weight.split_with_sizes(self.joint.sizes)[self.number]
+        """The base's weights `[out, in]`, for code that looks at them (see `PackedWeight`)."""
+        whole = self.joint.product.weight
+        shape = self.out_features, self.in_features
+        return PackedWeight(lambda: whole.split_with_sizes(self.joint.sizes)[self.number], shape, whole.dtype)
 
     def forward(self, states: Tensor) -> Tensor:
         return self.joint.part(self.number, states)
@@ -187,6 +193,14 @@ def _joinable(layer: nn.Module) -> TypeGuard[Layer]:
 
 def _linear(layer: Layer) -> nn.Linear:
     return cast(nn.Linear, layer.base_layer) if isinstance(layer, MixedLora) else layer
+
+
+def _balanced(layer: MixedLora) -> tuple[Tensor, Tensor]:
+    """The layer's A and B matrices, each rank scaled by a power of 2 so that its largest number in A is about
+    1: float16 has as many bits for it then as for the base's weights."""
+    _, exponents = torch.frexp(layer.down.abs().amax(dim=1, keepdim=True))
+    scale = torch.ldexp(torch.ones_like(exponents, dtype=layer.down.dtype), exponents)
+    return layer.down / scale, layer.up * scale
 
 
 def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear:

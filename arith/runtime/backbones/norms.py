@@ -31,7 +31,7 @@ class QuickRMSNorm(nn.Module):
         self.dtype = torch.promote_types(weight.dtype, torch.float32)
         width = torch.tensor(len(weight), dtype=self.dtype, device=weight.device)
         self.register_buffer("floor", (width * epsilon).sqrt(), persistent=False)
-        self.register_buffer("scale", width.sqrt() * weight.detach(), persistent=False)
+        self.register_buffer("scale", width.sqrt() * weight.detach().to(self.dtype), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., n]` to `[..., n]`."""
@@ -58,6 +58,8 @@ def _as_quick_norm(norm: nn.Module) -> nn.Module | None:
     epsilon = next((value for name in _EPSILONS if (value := getattr(norm, name, None)) is not None), None)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or not isinstance(epsilon, float):
         return None
+    if _takes_any_width(norm, weight):
+        return None
     quick = QuickRMSNorm(weight, epsilon) if weight.device.type == "cpu" else _torch_norm(weight, epsilon)
     drawn = torch.randn(len(_SCALES), 1, len(weight), generator=torch.Generator().manual_seed(0))
     states = ((drawn + _MEAN) * torch.tensor(_SCALES)[:, None, None]).to(weight)
@@ -74,3 +76,14 @@ def _torch_norm(weight: Tensor, epsilon: float) -> nn.RMSNorm:
     layer = nn.RMSNorm(len(weight), eps=epsilon, device="meta")
     layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
     return layer
+
+
+def _takes_any_width(norm: nn.Module, weight: Tensor) -> bool:
+    """Whether a norm has a weight which it doesn't use."""
+    try:
+        with torch.inference_mode():
+            norm(weight.new_ones(1, len(weight) + 1))
+    except MISFITS as error:
+        misfit(error)  # raises it again where memory ran out
+        return False
+    return True
