@@ -1,4 +1,4 @@
-"""RMS normalisation in four calls, where the models' classes make seven.
+"""RMS normalisation in fewer and cheaper calls than the models' classes make.
 
 At few lanes the calls between the matrix products cost a third of a step.
 """
@@ -16,27 +16,24 @@ _MEAN = 0.5  # of these states before that: a norm that takes it away is another
 
 
 class QuickRMSNorm(nn.Module):
-    """`x / sqrt(mean(x^2) + epsilon) * weight` as `x / hypot(|x|, sqrt(n epsilon)) * sqrt(n) weight` for `n`
-    features (RMSNorm: Zhang and Sennrich 2019), computed in float32 at least.
+    """`x / sqrt(mean(x^2) + epsilon) * weight` (RMSNorm: Zhang and Sennrich 2019), computed in float32 at
+    least and rounded once: in float32 bit for bit what the models' own code gives.
 
-    Four operations; torch's own layer makes ten of it on a CPU, and has one kernel for it on CUDA.
+    Six operations, half of them in place; torch's own layer makes ten of it on a CPU, and has one kernel for
+    it on CUDA.
     """
-
-    floor: Tensor
-    scale: Tensor
 
     def __init__(self, weight: Tensor, epsilon: float):
         super().__init__()
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
+        self.epsilon = epsilon
         self.dtype = torch.promote_types(weight.dtype, torch.float32)
-        width = torch.tensor(len(weight), dtype=self.dtype, device=weight.device)
-        self.register_buffer("floor", (width * epsilon).sqrt(), persistent=False)
-        self.register_buffer("scale", width.sqrt() * weight.detach().to(self.dtype), persistent=False)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., n]` to `[..., n]`."""
-        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True, dtype=self.dtype)
-        return torch.div(states, length.hypot_(self.floor)).mul_(self.scale).to(states.dtype)
+        wide = states.to(self.dtype)
+        scale = wide.square().mean(-1, keepdim=True).add_(self.epsilon).rsqrt_()
+        return torch.mul(wide, scale).mul_(self.weight).to(states.dtype)
 
 
 def use_quick_norms(model: nn.Module) -> None:
