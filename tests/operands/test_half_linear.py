@@ -54,6 +54,12 @@ def test_weights_of_16_bits_stay_what_they_were() -> None:
         assert torch.equal(half.weight, layer.weight) and half.bias is None
 
 
+def test_the_bias_can_be_read_as_some_models_do() -> None:
+    """Mamba's code adds that of a projection by itself."""
+    layer = nn.Linear(300, 16)
+    assert HalfLinear(layer).bias is layer.bias
+
+
 def test_a_row_that_is_not_a_number_is_no_other_rows_matter() -> None:
     half, states = HalfLinear(nn.Linear(40, 30)), torch.randn(9, 40)
     states[4] = torch.nan
