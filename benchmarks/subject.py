@@ -110,7 +110,7 @@ class Subject:
         return named(loading.resolve_dtype(LLM(self.model).weights, self.device))
 
     def engine_precision(self) -> str:
-        """What the engine computes in when it isn't told, with what its linear layers keep where that differs."""
+        """What the engine computes in by itself, and what its linear layers keep where that differs."""
         weights = LLM(self.model).weights
         half = keeps_half(weights, (), loading.load_config(weights), self.device)
         return f"{self.engine_dtype()} with float16 weights" if half else self.engine_dtype()
