@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from arith.operands.packed_weight import PackedWeight
 
-_KERNEL: Any = torch.ops.quantized.linear_dynamic_fp16.default
+# What is behind the overload, which looks for a tracer's arguments in Python, five microseconds a call.
+_KERNEL: Any = torch.ops.quantized.linear_dynamic_fp16.default._op
 _ENGINES = ("fbgemm", "x86")  # torch's names for the kernels of x86 processors
 _BLOCK = (16, 512)  # outputs and inputs that the kernels lay out together, filled up with zeros
 

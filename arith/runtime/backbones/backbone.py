@@ -23,6 +23,8 @@ from arith.runtime.backbones.masks import MaskLayout, mask_layout
 from arith.runtime.backbones.norms import use_quick_norms
 from arith.runtime.backbones.outgrowing import OutgrowingBackbone
 from arith.runtime.backbones.probe import disagreement, runs_ragged
+from arith.runtime.backbones.quick_attention import use_quick_attention
+from arith.runtime.backbones.quick_feed_forward import use_quick_feed_forward
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.rotary import use_quick_rotary
 from arith.runtime.backbones.slot_forward import SlotForward
@@ -165,11 +167,13 @@ def make_backbone(
         use_quick_rotary(model)
     pack_linears(model, half=half)
     use_quick_norms(model)
+    use_quick_feed_forward(model, lanes)
     early = EarlyExits(model, exits, lanes, vocabulary)
     layout = _slot_layout(model)
     if isinstance(layout, str):
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
     use_grouped_attention(model)
+    use_quick_attention(model, lanes)
     window = next(iter(turning_lengths(model.config)), None)
     slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early, window=window))
     # What slots are tried against; it stays for texts that outgrow them, which only longrope's do.

@@ -97,15 +97,17 @@ class SlotCache(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write the new keys and values `[rows, heads, tokens, head_dim]`, return all of these rows."""
-        pool = self.pools.get(layer_idx)
+        return self.append(layer_idx, key_states.transpose(1, 2), value_states.transpose(1, 2))
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new keys and values `[rows, tokens, heads, head_dim]`, return all of these rows, `[rows,
+        heads, length, head_dim]`."""
+        pool = self.pools.get(layer)
         if pool is None:
-            pool = LayerPool(
-                self._empty(key_states.transpose(1, 2)), self._empty(value_states.transpose(1, 2))
-            )
-            self.pools[layer_idx] = pool
+            pool = self.pools[layer] = LayerPool(self._empty(keys), self._empty(values))
         return (
-            _write_and_read(pool.keys, key_states, self._placement_in(pool.keys)),
-            _write_and_read(pool.values, value_states, self._placement_in(pool.values)),
+            _write_and_read(pool.keys, keys, self._placement_in(pool.keys)),
+            _write_and_read(pool.values, values, self._placement_in(pool.values)),
         )
 
     def reserve(self, slots: int, capacity: int) -> None:
@@ -186,8 +188,7 @@ def slot_rows(slots: list[int], at: Tensor) -> slice | Tensor:
 
 
 def _write_and_read(store: Tensor, states: Tensor, placement: Placement) -> Tensor:
-    tokens_first = states.transpose(1, 2)
-    store.flatten(0, 1).index_copy_(0, placement.cells, tokens_first.flatten(0, 1))
+    store.flatten(0, 1).index_copy_(0, placement.cells, states.flatten(0, 1))
     return store[placement.rows, : placement.length].transpose(1, 2)
 
 

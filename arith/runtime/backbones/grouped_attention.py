@@ -14,6 +14,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from arith.runtime.backbones.ragged import Ragged
 
 NAME = "arith_grouped_sdpa"
+_EXTRAS = ("softcap", "position_bias", "s_aux", "cache")  # what transformers' own takes besides
 
 
 def grouped_attention(
@@ -37,8 +38,7 @@ def grouped_attention(
         return ragged.unpad(apart[0]), None
     rows, heads, tokens, size = query.shape
     groups = heads // key.shape[1]
-    extras = any(others.get(name) is not None for name in ("softcap", "position_bias", "s_aux", "cache"))
-    if attention_mask is None or groups == 1 or extras:
+    if attention_mask is None or groups == 1 or any(others.get(name) is not None for name in _EXTRAS):
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )

@@ -59,14 +59,20 @@ class Joint(nn.Module):
     def part(self, number: int, states: Tensor) -> Tensor:
         """What that layer gives: `[..., in]` to `[..., out]`."""
         if states is not self._states:
-            self._parts, self._states = self._run(states), states
+            self._parts, self._states = self.parts(states), states
         part = self._parts[number]
         if number == len(self.widths) - 1:
             self._states, self._parts = None, ()
         return part
 
-    def _run(self, states: Tensor) -> Sequence[Tensor]:
-        product = self.product(states)
+    def parts(self, states: Tensor) -> Sequence[Tensor]:
+        """What each layer gives, and behind it what no layer does."""
+        parts: Sequence[Tensor] = self.run(states).split_with_sizes(self.sizes, dim=-1)
+        return parts
+
+    def run(self, states: Tensor) -> Tensor:
+        """What all layers give side by side: `[..., in]` to `[..., wide]` and further columns."""
+        product: Tensor = self.product.forward(states)
         mask = None if self.mask is None else self.lanes.masks[self.mask]
         if mask is not None:
             low = product.narrow(-1, self.wide, self.ranks)
@@ -74,8 +80,7 @@ class Joint(nn.Module):
             flat: Sequence[Tensor] = product.view(-1, product.shape[-1]).split_with_sizes(self.cuts, dim=1)
             for output, states_of, name in self.adapted:
                 flat[output].addmm_(flat[states_of], getattr(self, name))
-        parts: Sequence[Tensor] = product.split_with_sizes(self.sizes, dim=-1)
-        return parts
+        return product
 
 
 class JoinedLinear(nn.Module):
@@ -96,6 +101,17 @@ class JoinedLinear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         return self.joint.part(self.number, states)
+
+
+def joint_of(module: nn.Module, *names: str) -> Joint | None:
+    """The joint of a module's layers of these names, where it has them in this order and no others."""
+    layers = [getattr(module, name, None) for name in names]
+    joined = [layer for layer in layers if isinstance(layer, JoinedLinear)]
+    if [layer.number for layer in joined] != list(range(len(names))):
+        return None
+    joint = joined[0].joint
+    alone = len(joint.widths) == len(names) and all(layer.joint is joint for layer in joined)
+    return joint if alone else None
 
 
 def join_linears(model: PreTrainedModel, lanes: LaneAdapters, *, half: bool = False) -> None:

@@ -3,15 +3,15 @@ eight for each."""
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 
 import torch
 from torch import Tensor, nn
 
-from arith.runtime.backbones.head import MISFITS, misfit
-from arith.runtime.backbones.rounding import same
+from arith.runtime.backbones.own_forward import gives_the_same, with_forward
 
-_NAME = "apply_rotary_pos_emb"
+FUNCTION = "apply_rotary_pos_emb"
 _PARAMETERS = ["q", "k", "cos", "sin", "unsqueeze_dim"]
 
 Turn = Callable[..., tuple[Tensor, Tensor]]
@@ -34,9 +34,12 @@ class Rotary:
     ) -> tuple[Tensor, Tensor]:
         """`q` and `k` `[rows, heads, tokens, size]`, `cos` and `sin` `[rows, tokens, size]`, which come to
         stand with the heads by a dimension at `unsqueeze_dim`."""
-        size = q.shape[-1]
-        if cos.shape[-1] != size:
+        if cos.shape[-1] != q.shape[-1]:
             return self._theirs(q, k, cos, sin, unsqueeze_dim=unsqueeze_dim)
+        return self.turn(q, cos, sin, unsqueeze_dim), self.turn(k, cos, sin, unsqueeze_dim)
+
+    def turn(self, states: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int) -> Tensor:
+        """Queries, keys, or both side by side, by angles of whole heads."""
         last_cos, last_sin, dimension = self._given
         if cos is not last_cos or sin is not last_sin or unsqueeze_dim != dimension:
             first, second = sin.chunk(2, dim=-1)
@@ -44,10 +47,7 @@ class Rotary:
             self._angles = cos.unsqueeze(unsqueeze_dim), signed.unsqueeze(unsqueeze_dim)
             self._given = cos, sin, unsqueeze_dim
         wide, signed = self._angles
-        return (
-            torch.addcmul(q * wide, q.roll(size // 2, dims=-1), signed),
-            torch.addcmul(k * wide, k.roll(size // 2, dims=-1), signed),
-        )
+        return torch.addcmul(states * wide, states.roll(states.shape[-1] // 2, dims=-1), signed)
 
 
 def use_quick_rotary(model: nn.Module) -> None:
@@ -75,9 +75,9 @@ def _with_rotary(
     """A class like this one that uses `Rotary`, itself where there is nothing to use it for. `quick` holds
     what is known of the functions that others use."""
     forward = kind.forward
-    if not isinstance(forward, FunctionType) or _NAME not in forward.__code__.co_names:
+    if not isinstance(forward, FunctionType) or FUNCTION not in forward.__code__.co_names:
         return kind
-    theirs = forward.__globals__.get(_NAME)
+    theirs = forward.__globals__.get(FUNCTION)
     if not isinstance(theirs, FunctionType):
         return kind
     if theirs not in quick:
@@ -87,13 +87,13 @@ def _with_rotary(
         return kind
     rebound = FunctionType(
         forward.__code__,
-        {**forward.__globals__, _NAME: rotary},
+        {**forward.__globals__, FUNCTION: rotary},
         forward.__name__,
         forward.__defaults__,
         forward.__closure__,
     )
     rebound.__kwdefaults__ = forward.__kwdefaults__
-    return type(kind.__name__, (kind,), {"forward": rebound, "__module__": kind.__module__})
+    return with_forward(kind, rebound)
 
 
 def _gives_the_same(theirs: FunctionType, dtype: torch.dtype) -> bool:
@@ -103,13 +103,8 @@ def _gives_the_same(theirs: FunctionType, dtype: torch.dtype) -> bool:
     generator = torch.Generator().manual_seed(0)
     q, k = (torch.randn(2, heads, 3, 8, generator=generator).to(dtype) for heads in (4, 2))
     angles = torch.randn(2, 3, 4, generator=generator).repeat(1, 1, 2)
-    try:
-        for precision in (torch.float32, dtype):
-            cos, sin = angles.cos().to(precision), angles.sin().to(precision)
-            expected, found = theirs(q, k, cos, sin), Rotary(theirs)(q, k, cos, sin)
-            if not all(map(same, found, expected)):
-                return False
-    except MISFITS as error:
-        misfit(error)  # raises it again where memory ran out
-        return False
+    for precision in (torch.float32, dtype):
+        cos, sin = angles.cos().to(precision), angles.sin().to(precision)
+        if not gives_the_same(partial(Rotary(theirs), q, k, cos, sin), partial(theirs, q, k, cos, sin)):
+            return False
     return True
