@@ -25,6 +25,7 @@ from arith.runtime.backbones.outgrowing import OutgrowingBackbone
 from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.quick_attention import use_quick_attention
 from arith.runtime.backbones.quick_feed_forward import use_quick_feed_forward
+from arith.runtime.backbones.quick_layer import use_quick_layers
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.rotary import use_quick_rotary
 from arith.runtime.backbones.slot_forward import SlotForward
@@ -174,6 +175,7 @@ def make_backbone(
         return RecomputeBackbone(model, vocabulary, lanes, early, slower=layout)
     use_grouped_attention(model)
     use_quick_attention(model, lanes)
+    use_quick_layers(model, lanes)
     window = next(iter(turning_lengths(model.config)), None)
     slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early, window=window))
     # What slots are tried against; it stays for texts that outgrow them, which only longrope's do.

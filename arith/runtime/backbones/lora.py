@@ -36,6 +36,11 @@ class LaneAdapters:
     masks: list[Tensor | None] = field(default_factory=list)
     stores: dict[tuple[RankLayout, torch.device, torch.dtype], Tensor] = field(default_factory=dict)
 
+    @property
+    def any_adapter(self) -> str | None:
+        """One that a lane may have, the bare base where there is no other."""
+        return max(self.known, key=lambda adapter: adapter or "")
+
     def number(self, layout: RankLayout, like: Tensor) -> int:
         """The place in `masks` of a layout's mask, for matrices like this one. The next `select` makes it."""
         self.adapters = ()

@@ -29,6 +29,7 @@ class QuickRMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.dtype = torch.promote_types(weight.dtype, torch.float32)
+        self.scale = weight.detach()  # the same numbers, found without a look-up of parameters
         # As tensors: numbers are made into some, and converted, in every call.
         self.epsilon = torch.tensor(epsilon, dtype=self.dtype)
         self.width = torch.tensor(len(weight), dtype=self.dtype)
@@ -37,8 +38,8 @@ class QuickRMSNorm(nn.Module):
         """`[..., n]` to `[..., n]`."""
         wide = states.to(self.dtype)
         square = torch.mul(wide, wide).sum(-1, keepdim=True).div_(self.width)
-        scale = square.add_(self.epsilon).rsqrt_()
-        return torch.mul(wide, scale).mul_(self.weight).to(states.dtype)
+        root = square.add_(self.epsilon).rsqrt_()
+        return torch.mul(wide, root).mul_(self.scale).to(states.dtype)
 
 
 def use_quick_norms(model: nn.Module) -> None:

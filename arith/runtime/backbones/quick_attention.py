@@ -1,6 +1,5 @@
 """Attention over lanes in slots in fewer calls than the models' code makes."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,18 +11,17 @@ from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
 from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.masks import FULL, MaskLayout
 from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
 from arith.runtime.backbones.rotary import FUNCTION, Rotary
+from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
 
-_PARAMETERS = ["self", "hidden_states", "position_embeddings", "attention_mask", "past_key_values", "kwargs"]
+_PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
 _NAMES = (
     *("q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj", "head_dim", "layer_idx", "config"),
     *("shape", "view", "transpose", "reshape", "contiguous", FUNCTION, "update", "getattr", "sliding_window"),
     *("ALL_ATTENTION_FUNCTIONS", "get_interface", "_attn_implementation", "eager_attention_forward"),
-    *("training", "attention_dropout", "scaling"),
+    *("training", "attention_dropout", "scaling", "use_rope"),
 )
-_TOKENS = 3  # of each lane in a trial, and then one more
 
 
 class QuickAttention:
@@ -45,33 +43,43 @@ class QuickAttention:
         self,
         module: nn.Module,
         states: Tensor,
-        angles: tuple[Tensor, Tensor],
-        mask: Tensor | None,
-        cache: SlotCache,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None,
+        past_key_values: SlotCache,
         **others: Any,
-    ) -> tuple[Tensor, None]:
-        """`[rows, tokens, hidden]` to the same; `angles` are cosines and sines `[rows, tokens, size]`.
-        `module` is the one whose code this is instead of, and `others` are what that hands on."""
+    ) -> Tensor:
+        """`[rows, tokens, hidden]` to the same. `module` is the one whose code this is instead of, and
+        `others` are what that hands on."""
         product = self._projections.run(states)
         heads = product[..., : self._projections.wide].view(*states.shape[:2], -1, self.size)
         turning, values = heads.split_with_sizes(self._cuts, dim=2)
         if self._norms is not None:
             parts = turning.split_with_sizes(self._turned, dim=2)
             turning = torch.cat([norm(part) for norm, part in zip(self._norms, parts, strict=True)], dim=2)
-        queries, keys = self._rotary.turn(turning, *angles, 2).split_with_sizes(self._turned, dim=2)
-        all_keys, all_values = cache.append(self._layer, keys, values)
+        cos, sin = position_embeddings
+        queries, keys = self._rotary.turn(turning, cos, sin, 2).split_with_sizes(self._turned, dim=2)
+        all_keys, all_values = past_key_values.append(self._layer, keys, values)
         attended, _ = grouped_attention(
-            module, queries.transpose(1, 2), all_keys, all_values, mask, scaling=self._scaling, **others
+            module,
+            queries.transpose(1, 2),
+            all_keys,
+            all_values,
+            attention_mask,
+            scaling=self._scaling,
+            **others,
         )
         output: Tensor = self._output.forward(attended.flatten(2))
-        return output, None
+        return output
+
+    def takes(self, position_embeddings: Any = None, past_key_values: Any = None, **_others: Any) -> bool:
+        """Whether these are angles of whole heads, and slots."""
+        return type(past_key_values) is SlotCache and position_embeddings[0].shape[-1] == self.size
 
 
 def use_quick_attention(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the attention of a model whose projections have been joined run this way over slots."""
     classes: dict[type[nn.Module], type[nn.Module]] = {}
-    adapter = max(lanes.known, key=lambda adapter: adapter or "")
-    lanes.select([adapter, adapter], _TOKENS)
+    lanes.select([lanes.any_adapter] * LANES, TOKENS)
     for module in model.modules():
         quick = _quick(module)
         if quick is not None:
@@ -81,52 +89,25 @@ def use_quick_attention(model: PreTrainedModel, lanes: LaneAdapters) -> None:
 
 
 def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
-    """A class whose modules run so where they are given slots, and angles of whole heads."""
     theirs = kind.forward
 
-    def forward(
-        self: Any,
-        hidden_states: Tensor,
-        position_embeddings: Any = None,
-        attention_mask: Tensor | None = None,
-        past_key_values: Any = None,
-        **others: Any,
-    ) -> Any:
-        if type(past_key_values) is SlotCache and position_embeddings[0].shape[-1] == self.quick.size:
-            return self.quick(
-                self, hidden_states, position_embeddings, attention_mask, past_key_values, **others
-            )
-        return theirs(self, hidden_states, position_embeddings, attention_mask, past_key_values, **others)
+    def forward(self: Any, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
+        if further or not self.quick.takes(**named):
+            return theirs(self, hidden_states, *further, **named)
+        return self.quick(self, hidden_states, **named), None
 
     return with_forward(kind, forward)
 
 
 @torch.inference_mode()
 def _quick(module: Any) -> QuickAttention | None:
-    if not own_code(module, _PARAMETERS, _NAMES) or module.config._attn_implementation != NAME:
-        return None
     projections = joint_of(module, "q_proj", "k_proj", "v_proj")
+    if projections is None or not own_code(module, _PARAMETERS, _NAMES):
+        return None
     rotary = type(module).forward.__globals__.get(FUNCTION)
-    if projections is None or not isinstance(rotary, Rotary):
+    if module.config._attn_implementation != NAME or not isinstance(rotary, Rotary):
         return None
     quick = QuickAttention(module, projections, rotary)
-    ours = partial(_trial, partial(quick, module), projections, quick.size)
-    theirs = partial(_trial, module.forward, projections, quick.size)
-    return quick if gives_the_same(ours, theirs) else None
-
-
-def _trial(attention: Callable[..., Any], projections: Joint, size: int) -> list[Tensor]:
-    """What it gives for some tokens of two lanes, and for one more of each."""
-    generator = torch.Generator().manual_seed(0)
-    dtype = projections.product.weight.dtype
-    cache, outputs = SlotCache(), []
-    cache.reserve(2, _TOKENS + 1)
-    for start, stop in ((0, _TOKENS), (_TOKENS, _TOKENS + 1)):
-        positions = torch.arange(start, stop).expand(2, -1)
-        states = torch.randn(*positions.shape, projections.product.in_features, generator=generator)
-        angles = torch.randn(*positions.shape, size // 2, generator=generator).repeat(1, 1, 2)
-        cache.place(torch.arange(2), positions, slice(0, 2, 1), stop)
-        mask = MaskLayout({FULL: None}).build(positions, stop, dtype)
-        turns = angles.cos().to(dtype), angles.sin().to(dtype)
-        outputs.append(attention(states.to(dtype), turns, mask, cache)[0])
-    return outputs
+    shape = projections.product.in_features, quick.size, projections.product.weight.dtype
+    ours = partial(over_slots, partial(quick, module), *shape)
+    return quick if gives_the_same(ours, partial(over_slots, module, *shape)) else None

@@ -11,7 +11,6 @@ from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
 
-_PARAMETERS = ["self", "x"]
 _NAMES = ("gate_proj", "up_proj", "act_fn", "down_proj")
 
 
@@ -33,7 +32,7 @@ class QuickFeedForward:
 def use_quick_feed_forward(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the gated feed-forward layers of a model whose projections have been joined run this way."""
     classes: dict[type[nn.Module], type[nn.Module]] = {}
-    lanes.select([max(lanes.known, key=lambda adapter: adapter or "")], 1)
+    lanes.select([lanes.any_adapter], 1)
     for module in model.modules():
         quick = _quick(module)
         if quick is not None:
@@ -49,10 +48,8 @@ def _forward(self: Any, x: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def _quick(module: nn.Module) -> QuickFeedForward | None:
-    if not own_code(module, _PARAMETERS, _NAMES):
-        return None
     projections = joint_of(module, "gate_proj", "up_proj")
-    if projections is None:
+    if projections is None or not own_code(module, ("self", "x"), _NAMES):
         return None
     quick = QuickFeedForward(module, projections)
     drawn = torch.randn(1, 1, projections.product.in_features, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,76 @@
+"""Decoder layers in fewer calls than the models' code makes."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from arith.runtime.backbones.lora import LaneAdapters
+from arith.runtime.backbones.norms import QuickRMSNorm
+from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
+from arith.runtime.backbones.quick_attention import QuickAttention
+from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
+
+_PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
+_NAMES = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
+
+
+class QuickLayer:
+    """A layer that normalises what enters its attention and its feed-forward layer, and adds to it what each
+    gives (pre-norm: Xiong et al. 2020). Its attention runs over slots."""
+
+    def __init__(self, layer: Any):
+        self.attend: QuickAttention = layer.self_attn.quick
+        self._attention: nn.Module = layer.self_attn
+        self._before_attention: nn.Module = layer.input_layernorm
+        self._before_feed_forward: nn.Module = layer.post_attention_layernorm
+        self._feed_forward: Any = vars(layer.mlp).get("quick", layer.mlp)
+
+    def __call__(self, states: Tensor, **inputs: Any) -> Tensor:
+        """`[rows, tokens, hidden]` to the same."""
+        normed = self._before_attention.forward(states)
+        states = states + self.attend(self._attention, normed, **inputs)
+        output: Tensor = states + self._feed_forward(self._before_feed_forward.forward(states))
+        return output
+
+
+def use_quick_layers(model: PreTrainedModel, lanes: LaneAdapters) -> None:
+    """Let the layers of a model whose attention is `QuickAttention` run this way over slots."""
+    classes: dict[type[nn.Module], type[nn.Module]] = {}
+    lanes.select([lanes.any_adapter] * LANES, TOKENS)
+    for module in model.modules():
+        quick = _quick(module)
+        if quick is not None:
+            kind = type(module)
+            vars(module)["quick"] = quick
+            module.__class__ = classes.setdefault(kind, _over_slots(kind))
+
+
+def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
+    theirs = kind.forward
+
+    def forward(self: Any, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
+        if further or not self.quick.attend.takes(**named):
+            return theirs(self, hidden_states, *further, **named)
+        return self.quick(hidden_states, **named)
+
+    return with_forward(kind, forward)
+
+
+@torch.inference_mode()
+def _quick(layer: Any) -> QuickLayer | None:
+    attend = vars(getattr(layer, "self_attn", None) or layer).get("quick")
+    if not isinstance(attend, QuickAttention) or not own_code(layer, _PARAMETERS, _NAMES):
+        return None
+    if not isinstance(layer.input_layernorm, QuickRMSNorm):
+        return None
+    quick = QuickLayer(layer)
+    weight = layer.input_layernorm.weight
+    shape = len(weight), attend.size, weight.dtype
+    return (
+        quick
+        if gives_the_same(partial(over_slots, quick, *shape), partial(over_slots, layer, *shape))
+        else None
+    )
