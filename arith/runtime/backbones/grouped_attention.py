@@ -38,7 +38,8 @@ def grouped_attention(
         return ragged.unpad(apart[0]), None
     rows, heads, tokens, size = query.shape
     groups = heads // key.shape[1]
-    if attention_mask is None or groups == 1 or any(others.get(name) is not None for name in _EXTRAS):
+    extras = others and any(others.get(name) is not None for name in _EXTRAS)
+    if attention_mask is None or groups == 1 or extras:
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )

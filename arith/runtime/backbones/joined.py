@@ -39,7 +39,6 @@ class Joint(nn.Module):
         matrices = [_balanced(layer) if half else (layer.down, layer.up) for _, layer in adapted]
         downs = [down for down, _ in matrices]
         self.product = packed(_stacked(linears, downs), half=half)
-        self._multiply = self.product.forward  # found without a look-up of modules
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
         self.sizes = [*self.widths, self.product.out_features - self.wide]
@@ -73,7 +72,7 @@ class Joint(nn.Module):
 
     def run(self, states: Tensor) -> Tensor:
         """What all layers give side by side: `[..., in]` to `[..., wide]` and further columns."""
-        product: Tensor = self._multiply(states)
+        product: Tensor = self.product.forward(states)
         mask = None if self.mask is None else self.lanes.masks[self.mask]
         if mask is not None:
             low = product.narrow(-1, self.wide, self.ranks)

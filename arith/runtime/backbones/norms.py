@@ -36,10 +36,11 @@ class QuickRMSNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., n]` to `[..., n]`."""
-        wide = states.to(self.dtype)
+        wide = states if states.dtype is self.dtype else states.to(self.dtype)
         square = torch.mul(wide, wide).sum(-1, keepdim=True).div_(self.width)
         root = square.add_(self.epsilon).rsqrt_()
-        return torch.mul(wide, root).mul_(self.scale).to(states.dtype)
+        normed = torch.mul(wide, root).mul_(self.scale)
+        return normed if wide is states else normed.to(states.dtype)
 
 
 def use_quick_norms(model: nn.Module) -> None:

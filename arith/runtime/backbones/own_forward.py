@@ -19,6 +19,24 @@ def with_forward(kind: type[nn.Module], forward: Callable[..., Any]) -> type[nn.
     return made  # type: ignore[no-any-return]
 
 
+def use_forwards(
+    model: nn.Module,
+    quick: Callable[[nn.Module], Any],
+    forward: Callable[[type[nn.Module]], Callable[..., Any]],
+) -> None:
+    """Give each module for which `quick` makes something (else None) that as an attribute of this name, and a
+    class with the `forward` made for its own."""
+    classes: dict[type[nn.Module], type[nn.Module]] = {}
+    for module in model.modules():
+        found, kind = quick(module), type(module)
+        if found is None:
+            continue
+        if kind not in classes:
+            classes[kind] = with_forward(kind, forward(kind))
+        vars(module)["quick"] = found
+        module.__class__ = classes[kind]
+
+
 def own_code(module: nn.Module, parameters: Collection[str], names: Collection[str]) -> bool:
     """Whether the forward of a module's class takes these parameters and looks at none but these names: what
     it does on a condition that no trial meets has a name too. One that hooks have replaced doesn't count."""

@@ -1,5 +1,6 @@
 """Attention over lanes in slots in fewer calls than the models' code makes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,8 @@ from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
 from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
+from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
+from arith.runtime.backbones.ragged import Ragged
 from arith.runtime.backbones.rotary import FUNCTION, Rotary
 from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
 
@@ -46,10 +48,10 @@ class QuickAttention:
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None,
         past_key_values: SlotCache,
-        **others: Any,
+        ragged: Ragged | None = None,
+        **_others: Any,
     ) -> Tensor:
-        """`[rows, tokens, hidden]` to the same. `module` is the one whose code this is instead of, and
-        `others` are what that hands on."""
+        """`[rows, tokens, hidden]` to the same; `module` is the one whose code this is instead of."""
         product = self._projections.run(states)
         heads = product[..., : self._projections.wide].view(*states.shape[:2], -1, self.size)
         turning, values = heads.split_with_sizes(self._cuts, dim=2)
@@ -66,7 +68,7 @@ class QuickAttention:
             all_values,
             attention_mask,
             scaling=self._scaling,
-            **others,
+            ragged=ragged,
         )
         output: Tensor = self._output.forward(attended.flatten(2))
         return output
@@ -78,17 +80,11 @@ class QuickAttention:
 
 def use_quick_attention(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the attention of a model whose projections have been joined run this way over slots."""
-    classes: dict[type[nn.Module], type[nn.Module]] = {}
     lanes.select([lanes.any_adapter] * LANES, TOKENS)
-    for module in model.modules():
-        quick = _quick(module)
-        if quick is not None:
-            kind = type(module)
-            vars(module)["quick"] = quick
-            module.__class__ = classes.setdefault(kind, _over_slots(kind))
+    use_forwards(model, _quick, _forward)
 
 
-def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
+def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
     theirs = kind.forward
 
     def forward(self: Any, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
@@ -96,7 +92,7 @@ def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
             return theirs(self, hidden_states, *further, **named)
         return self.quick(self, hidden_states, **named), None
 
-    return with_forward(kind, forward)
+    return forward
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Gated feed-forward layers in fewer calls than the models' code makes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedModel
 
 from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
+from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
 
 _NAMES = ("gate_proj", "up_proj", "act_fn", "down_proj")
 
@@ -31,19 +32,16 @@ class QuickFeedForward:
 
 def use_quick_feed_forward(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the gated feed-forward layers of a model whose projections have been joined run this way."""
-    classes: dict[type[nn.Module], type[nn.Module]] = {}
     lanes.select([lanes.any_adapter], 1)
-    for module in model.modules():
-        quick = _quick(module)
-        if quick is not None:
-            kind = type(module)
-            vars(module)["quick"] = quick
-            module.__class__ = classes.setdefault(kind, with_forward(kind, _forward))
+    use_forwards(model, _quick, _forward)
 
 
-def _forward(self: Any, x: Tensor) -> Tensor:
-    states: Tensor = self.quick(x)
-    return states
+def _forward(_kind: type[nn.Module]) -> Callable[..., Any]:
+    def forward(self: Any, x: Tensor) -> Tensor:
+        states: Tensor = self.quick(x)
+        return states
+
+    return forward
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Decoder layers in fewer calls than the models' code makes."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,8 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.norms import QuickRMSNorm
-from arith.runtime.backbones.own_forward import gives_the_same, own_code, with_forward
+from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
 from arith.runtime.backbones.quick_attention import QuickAttention
 from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
 
@@ -38,17 +38,11 @@ class QuickLayer:
 
 def use_quick_layers(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the layers of a model whose attention is `QuickAttention` run this way over slots."""
-    classes: dict[type[nn.Module], type[nn.Module]] = {}
     lanes.select([lanes.any_adapter] * LANES, TOKENS)
-    for module in model.modules():
-        quick = _quick(module)
-        if quick is not None:
-            kind = type(module)
-            vars(module)["quick"] = quick
-            module.__class__ = classes.setdefault(kind, _over_slots(kind))
+    use_forwards(model, _quick, _forward)
 
 
-def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
+def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
     theirs = kind.forward
 
     def forward(self: Any, hidden_states: Tensor, *further: Any, **named: Any) -> Any:
@@ -56,21 +50,16 @@ def _over_slots(kind: type[nn.Module]) -> type[nn.Module]:
             return theirs(self, hidden_states, *further, **named)
         return self.quick(hidden_states, **named)
 
-    return with_forward(kind, forward)
+    return forward
 
 
 @torch.inference_mode()
 def _quick(layer: Any) -> QuickLayer | None:
-    attend = vars(getattr(layer, "self_attn", None) or layer).get("quick")
+    attend = getattr(getattr(layer, "self_attn", None), "quick", None)
     if not isinstance(attend, QuickAttention) or not own_code(layer, _PARAMETERS, _NAMES):
-        return None
-    if not isinstance(layer.input_layernorm, QuickRMSNorm):
         return None
     quick = QuickLayer(layer)
     weight = layer.input_layernorm.weight
     shape = len(weight), attend.size, weight.dtype
-    return (
-        quick
-        if gives_the_same(partial(over_slots, quick, *shape), partial(over_slots, layer, *shape))
-        else None
-    )
+    ours, theirs = partial(over_slots, quick, *shape), partial(over_slots, layer, *shape)
+    return quick if gives_the_same(ours, theirs) else None
