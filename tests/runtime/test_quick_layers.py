@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
@@ -54,6 +54,18 @@ KINDS: dict[str, tuple[dict[str, Any], set[type]]] = {
     "Olmo2": (SMALL, {FEED_FORWARD}),  # norms over all heads at once
     "Qwen3Moe": (SMALL | HEADS | EXPERTS, {ATTENTION, LAYER}),
     "SmolLM3": (SMALL | {"no_rope_layer_interval": 2}, ALL),  # every second layer is turned
+    "CohereCompassText": (  # one norm for attention and feed-forward, and no angles for some layers
+        SMALL
+        | {
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "sliding_window": 8,
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                "full_attention": None,
+            },
+        },
+        {ATTENTION, FEED_FORWARD},
+    ),
 }
 
 
@@ -186,7 +198,7 @@ def test_other_arithmetic_under_the_same_names_is_left_alone(tiny_llama: str) ->
             return hidden_states + attended + self.mlp(self.post_attention_layernorm(hidden_states))
 
     first, second = model.model.layers
-    assert own_code(second.mlp, ("x",), ("gate_proj", "up_proj", "act_fn", "down_proj"))
+    assert own_code(Summed.forward, ("x",), ("gate_proj", "up_proj", "act_fn", "down_proj"))
     first.mlp.__class__, second.__class__ = Summed, Parallel
     plain = Plain(tiny_llama)
     plain.model.model.layers[0].mlp.__class__, plain.model.model.layers[1].__class__ = Summed, Parallel
@@ -194,6 +206,60 @@ def test_other_arithmetic_under_the_same_names_is_left_alone(tiny_llama: str) ->
     assert quick_parts(backbone) == {ATTENTION: 2, FEED_FORWARD: 1, LAYER: 1}
     for found, expected in zip(logits_of(backbone), plain_logits(plain), strict=True):
         check(found, expected)
+
+
+def test_what_only_looks_like_a_layer_neither_runs_so_nor_fails(tiny_llama: str) -> None:
+    """One that gives a tuple, and one whose first norm has no weight."""
+    model, plain = load(tiny_llama), Plain(tiny_llama)
+    kind = type(model.model.layers[0])
+
+    class InATuple(kind):  # type: ignore[misc, valid-type]
+        def forward(self, hidden_states: Any, **kwargs: Any) -> Any:
+            attended, _ = self.self_attn(self.input_layernorm(hidden_states), **kwargs)
+            states = hidden_states + attended
+            return (states + self.mlp(self.post_attention_layernorm(states)),)
+
+    class Opened(nn.Module):
+        def __init__(self, layer: Any):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, *arguments: Any, **named: Any) -> Any:
+            return self.layer(*arguments, **named)[0]
+
+    for layers in (model.model.layers, plain.model.model.layers):
+        layers[0].__class__ = InATuple
+        layers[0], layers[1].input_layernorm = Opened(layers[0]), nn.Identity()
+    backbone = make_backbone(model, [], 270)
+    assert quick_parts(backbone) == {ATTENTION: 2, FEED_FORWARD: 2, LAYER: 1}
+    for found, expected in zip(logits_of(backbone), plain_logits(plain), strict=True):
+        check(found, expected)
+
+
+def test_code_with_names_parameters_or_functions_of_its_own_is_another() -> None:
+    def plain(self: Any, x: Any) -> Any:
+        return self.down(self.up(x))
+
+    def clipped(self: Any, x: Any) -> Any:
+        return self.down(self.up(x).clamp(max=self.most))
+
+    def shorter(self: Any, x: Any) -> Any:
+        return self.down(x)
+
+    def further(self: Any, x: Any, scale: Any = None) -> Any:
+        return self.down(self.up(x))
+
+    def within(self: Any, x: Any) -> Any:
+        return self.down(self.up((lambda y: 2 * y)(x)))
+
+    def enclosing(self: Any, x: Any) -> Any:
+        return self.down(self.up(further))
+
+    found = [
+        own_code(one, ("x",), ("up", "down")) for one in (plain, clipped, shorter, further, within, enclosing)
+    ]
+    assert found == [True, False, False, False, False, False]
+    assert own_code(clipped, ("x",), ("up", "down"), ("clamp", "most"))
 
 
 def test_other_models_keep_their_classes_and_memory_is_freed_with_the_last_reference(tiny_llama: str) -> None:

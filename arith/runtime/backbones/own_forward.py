@@ -25,9 +25,12 @@ def use_forwards(
     forward: Callable[[type[nn.Module]], Callable[..., Any]],
 ) -> None:
     """Give each module for which `quick` makes something (else None) that as an attribute of this name, and a
-    class with the `forward` made for its own."""
+    class with the `forward` made for its own. Modules that hooks have given a forward are left as they are;
+    hooks that come later see the module, and not the parts that it then calls by itself."""
     classes: dict[type[nn.Module], type[nn.Module]] = {}
     for module in model.modules():
+        if "forward" in vars(module):
+            continue
         found, kind = quick(module), type(module)
         if found is None:
             continue
@@ -37,24 +40,38 @@ def use_forwards(
         module.__class__ = classes[kind]
 
 
-def own_code(module: nn.Module, parameters: Collection[str], names: Collection[str]) -> bool:
-    """Whether the forward of a module's class takes these parameters and looks at none but these names: what
-    it does on a condition that no trial meets has a name too. One that hooks have replaced doesn't count."""
-    forward = inspect.unwrap(type(module).forward)
-    if "forward" in vars(module) or not set(parameters) <= set(inspect.signature(forward).parameters):
+def own_code(
+    forward: Callable[..., Any],
+    parameters: Collection[str],
+    names: Collection[str],
+    more: Collection[str] = (),
+) -> bool:
+    """Whether a forward takes these parameters at most, looks at all of these names, and at no others but
+    some `more`. Settings that change what it does, and that no trial meets, have names too; what depends on
+    sizes and numbers alone isn't seen."""
+    code = getattr(forward, "__code__", None)
+    if code is None or code.co_freevars or any(inspect.iscode(constant) for constant in code.co_consts):
         return False
-    return set(forward.__code__.co_names) <= set(names)
+    taken = set(inspect.signature(forward).parameters) - {"self", "kwargs"}
+    return taken <= set(parameters) and set(names) <= set(code.co_names) <= {*names, *more}
 
 
 def gives_the_same(ours: Callable[[], Any], theirs: Callable[[], Any]) -> bool:
-    """Whether both can be called, and give tensors, or as many of them, that differ by rounding alone."""
+    """Whether both can be called, and give results of one form whose tensors differ by rounding alone."""
     try:
-        found, expected = _tensors(ours()), _tensors(theirs())
+        return _alike(ours(), theirs())
     except MISFITS as error:
         misfit(error)  # raises it again where memory ran out
         return False
-    return len(found) == len(expected) and all(map(same, found, expected))
 
 
-def _tensors(result: Any) -> tuple[Tensor, ...]:
-    return (result,) if isinstance(result, Tensor) else tuple(result)
+def _alike(found: Any, expected: Any) -> bool:
+    if isinstance(expected, Tensor):
+        return isinstance(found, Tensor) and same(found, expected)
+    if isinstance(expected, tuple | list):
+        return (
+            type(found) is type(expected)
+            and len(found) == len(expected)
+            and all(map(_alike, found, expected))
+        )
+    return found is None and expected is None

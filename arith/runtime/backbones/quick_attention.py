@@ -15,15 +15,15 @@ from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
 from arith.runtime.backbones.ragged import Ragged
 from arith.runtime.backbones.rotary import FUNCTION, Rotary
-from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
+from arith.runtime.backbones.slot_trial import over_slots
 
 _PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
 _NAMES = (
-    *("q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj", "head_dim", "layer_idx", "config"),
-    *("shape", "view", "transpose", "reshape", "contiguous", FUNCTION, "update", "getattr", "sliding_window"),
+    *("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "layer_idx", "scaling", "config"),
+    *("shape", "view", "transpose", "reshape", FUNCTION, "update", "training", "attention_dropout"),
     *("ALL_ATTENTION_FUNCTIONS", "get_interface", "_attn_implementation", "eager_attention_forward"),
-    *("training", "attention_dropout", "scaling", "use_rope"),
 )
+_MORE = ("contiguous", "q_norm", "k_norm", "use_rope", "sliding_window", "getattr")
 
 
 class QuickAttention:
@@ -31,6 +31,7 @@ class QuickAttention:
     projections are one product, and queries and keys are turned together."""
 
     def __init__(self, module: Any, projections: Joint, rotary: Rotary):
+        self.hidden, self.dtype = projections.product.in_features, projections.product.weight.dtype
         self.size: int = module.head_dim
         queries, keys, values = (width // self.size for width in projections.widths)
         self._turned, self._cuts = (queries, keys), (queries + keys, values)
@@ -75,13 +76,15 @@ class QuickAttention:
 
     def takes(self, position_embeddings: Any = None, past_key_values: Any = None, **_others: Any) -> bool:
         """Whether these are angles of whole heads, and slots."""
-        return type(past_key_values) is SlotCache and position_embeddings[0].shape[-1] == self.size
+        if position_embeddings is None or type(past_key_values) is not SlotCache:
+            return False
+        angles: int = position_embeddings[0].shape[-1]
+        return angles == self.size
 
 
 def use_quick_attention(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the attention of a model whose projections have been joined run this way over slots."""
-    lanes.select([lanes.any_adapter] * LANES, TOKENS)
-    use_forwards(model, _quick, _forward)
+    use_forwards(model, partial(_quick, lanes), _forward)
 
 
 def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
@@ -95,15 +98,21 @@ def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
     return forward
 
 
-@torch.inference_mode()
-def _quick(module: Any) -> QuickAttention | None:
+def _quick(lanes: LaneAdapters, module: Any) -> QuickAttention | None:
     projections = joint_of(module, "q_proj", "k_proj", "v_proj")
-    if projections is None or not own_code(module, _PARAMETERS, _NAMES):
+    forward: Any = type(module).forward
+    if projections is None or not own_code(forward, _PARAMETERS, _NAMES, _MORE):
         return None
-    rotary = type(module).forward.__globals__.get(FUNCTION)
+    rotary = forward.__globals__.get(FUNCTION)
     if module.config._attn_implementation != NAME or not isinstance(rotary, Rotary):
         return None
     quick = QuickAttention(module, projections, rotary)
-    shape = projections.product.in_features, quick.size, projections.product.weight.dtype
-    ours = partial(over_slots, partial(quick, module), *shape)
-    return quick if gives_the_same(ours, partial(over_slots, module, *shape)) else None
+
+    def ours(states: Tensor, **named: Any) -> tuple[Tensor, None]:
+        return quick(module, states, **named), None
+
+    shape = quick.hidden, quick.size, quick.dtype
+    same = gives_the_same(
+        partial(over_slots, ours, lanes, *shape), partial(over_slots, module, lanes, *shape)
+    )
+    return quick if same else None

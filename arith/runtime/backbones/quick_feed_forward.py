@@ -47,7 +47,7 @@ def _forward(_kind: type[nn.Module]) -> Callable[..., Any]:
 @torch.inference_mode()
 def _quick(module: nn.Module) -> QuickFeedForward | None:
     projections = joint_of(module, "gate_proj", "up_proj")
-    if projections is None or not own_code(module, ("self", "x"), _NAMES):
+    if projections is None or not own_code(type(module).forward, ("x",), _NAMES):
         return None
     quick = QuickFeedForward(module, projections)
     drawn = torch.randn(1, 1, projections.product.in_features, generator=torch.Generator().manual_seed(0))

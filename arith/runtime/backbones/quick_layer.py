@@ -1,19 +1,23 @@
 """Decoder layers in fewer calls than the models' code makes."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
 from arith.runtime.backbones.quick_attention import QuickAttention
-from arith.runtime.backbones.slot_trial import LANES, TOKENS, over_slots
+from arith.runtime.backbones.quick_feed_forward import QuickFeedForward
+from arith.runtime.backbones.slot_trial import over_slots
 
-_PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
+_PARAMETERS = (
+    *("hidden_states", "position_embeddings", "attention_mask", "past_key_values"),
+    *("position_ids", "use_cache"),
+)
 _NAMES = ("input_layernorm", "self_attn", "post_attention_layernorm", "mlp")
 
 
@@ -26,7 +30,8 @@ class QuickLayer:
         self._attention: nn.Module = layer.self_attn
         self._before_attention: nn.Module = layer.input_layernorm
         self._before_feed_forward: nn.Module = layer.post_attention_layernorm
-        self._feed_forward: Any = vars(layer.mlp).get("quick", layer.mlp)
+        quick = getattr(layer.mlp, "quick", None)
+        self._feed_forward: Any = quick if isinstance(quick, QuickFeedForward) else layer.mlp
 
     def __call__(self, states: Tensor, **inputs: Any) -> Tensor:
         """`[rows, tokens, hidden]` to the same."""
@@ -38,8 +43,7 @@ class QuickLayer:
 
 def use_quick_layers(model: PreTrainedModel, lanes: LaneAdapters) -> None:
     """Let the layers of a model whose attention is `QuickAttention` run this way over slots."""
-    lanes.select([lanes.any_adapter] * LANES, TOKENS)
-    use_forwards(model, _quick, _forward)
+    use_forwards(model, partial(_quick, lanes), _forward)
 
 
 def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
@@ -53,13 +57,14 @@ def _forward(kind: type[nn.Module]) -> Callable[..., Any]:
     return forward
 
 
-@torch.inference_mode()
-def _quick(layer: Any) -> QuickLayer | None:
+def _quick(lanes: LaneAdapters, layer: Any) -> QuickLayer | None:
     attend = getattr(getattr(layer, "self_attn", None), "quick", None)
-    if not isinstance(attend, QuickAttention) or not own_code(layer, _PARAMETERS, _NAMES):
+    forward = inspect.unwrap(type(layer).forward)  # of what switches checkpoints on in training
+    if not isinstance(attend, QuickAttention) or not own_code(forward, _PARAMETERS, _NAMES):
         return None
     quick = QuickLayer(layer)
-    weight = layer.input_layernorm.weight
-    shape = len(weight), attend.size, weight.dtype
-    ours, theirs = partial(over_slots, quick, *shape), partial(over_slots, layer, *shape)
-    return quick if gives_the_same(ours, theirs) else None
+    shape = attend.hidden, attend.size, attend.dtype
+    same = gives_the_same(
+        partial(over_slots, quick, lanes, *shape), partial(over_slots, layer, lanes, *shape)
+    )
+    return quick if same else None

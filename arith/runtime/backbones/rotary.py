@@ -1,5 +1,4 @@
-"""Rotary position embeddings in three operations for queries and three for keys, where the models' code takes
-eight for each."""
+"""Rotary position embeddings in three operations, where the models' code takes eight."""
 
 import inspect
 from collections.abc import Callable
