@@ -12,11 +12,10 @@ from arith.runtime.backbones.rounding import same
 
 def with_forward(kind: type[nn.Module], forward: Callable[..., Any]) -> type[nn.Module]:
     """A class like this one but for its forward. Modules of other models keep the class that they have."""
-    made: Any = type(kind.__name__, (kind,), {"__module__": kind.__module__})
-    made.forward = (
-        forward  # afterwards: some classes put more around the forward that a subclass is made with
-    )
-    return made  # type: ignore[no-any-return]
+    made: type[nn.Module] = type(kind.__name__, (kind,), {"__module__": kind.__module__})
+    # Afterwards: some classes put more around the forward that a subclass is made with.
+    made.forward = forward
+    return made
 
 
 def use_forwards(
