@@ -52,9 +52,10 @@ class HalfLinear(nn.Module):
         if torch.compiler.is_compiling():
             hidden: Tensor = torch.ops.arith.half_linear(states, self.number, self.out_features)
             return hidden
-        if states.dim() > 1:
-            return cast(Tensor, _KERNEL(states, self.packed))
-        return cast(Tensor, _KERNEL(states[None], self.packed))[0]
+        if states.dim() == 1:
+            return self.forward(states[None])[0]
+        product: Tensor = _KERNEL(states, self.packed)
+        return product
 
     def _unpacked(self) -> Tensor:
         weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self.packed)[0]
