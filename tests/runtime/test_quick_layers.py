@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[dict[str, Any], set[type]]] = {
     "Olmo": (SMALL | {"clip_qkv": 0.5}, {FEED_FORWARD}),  # what it clips, no trial need meet
     "Olmo2": (SMALL, {FEED_FORWARD}),  # norms over all heads at once
     "Qwen3Moe": (SMALL | HEADS | EXPERTS, {ATTENTION, LAYER}),
+    "Qwen2Moe": (SMALL | EXPERTS | {"shared_expert_intermediate_size": 24}, ALL),
     "SmolLM3": (SMALL | {"no_rope_layer_interval": 2}, ALL),  # every second layer is turned
     "CohereCompassText": (  # one norm for attention and feed-forward, and no angles for some layers
         SMALL
@@ -155,6 +156,13 @@ def test_lanes_have_their_own_adapters(tiny_llama: str, tmp_path: Path) -> None:
         plain.model = model.train(False)
         for found, expected in zip(mixed[number::2], plain_logits(plain)[number::2], strict=True):
             check(found, expected)
+
+
+def test_adapters_of_layers_that_flatten_lanes_and_tokens_are_tried_as_they_run(tmp_path: Path) -> None:
+    folder = save("Qwen2Moe", tmp_path / "base")
+    adapter = save_lora(tmp_path / "lora", folder, seed=2, r=2, target_modules=["shared_expert_gate"])
+    backbone = make_backbone(load(folder), [adapter], 270)
+    assert quick_parts(backbone)[LAYER] == LAYERS
 
 
 @pytest.mark.skipif(not packs(CPU, torch.bfloat16), reason="this processor has no bfloat16")

@@ -12,10 +12,10 @@ from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
 from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
+from arith.runtime.backbones.own_forward import own_code, use_forwards
 from arith.runtime.backbones.ragged import Ragged
 from arith.runtime.backbones.rotary import FUNCTION, Rotary
-from arith.runtime.backbones.slot_trial import over_slots
+from arith.runtime.backbones.slot_trial import same_over_slots
 
 _PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
 _NAMES = (
@@ -111,8 +111,5 @@ def _quick(lanes: LaneAdapters, module: Any) -> QuickAttention | None:
     def ours(states: Tensor, **named: Any) -> tuple[Tensor, None]:
         return quick(module, states, **named), None
 
-    shape = quick.hidden, quick.size, quick.dtype
-    same = gives_the_same(
-        partial(over_slots, ours, lanes, *shape), partial(over_slots, module, lanes, *shape)
-    )
+    same = same_over_slots(ours, module, lanes, quick.hidden, quick.size, quick.dtype)
     return quick if same else None

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arith.runtime.backbones.lora import LaneAdapters
-from arith.runtime.backbones.own_forward import gives_the_same, own_code, use_forwards
+from arith.runtime.backbones.own_forward import own_code, use_forwards
 from arith.runtime.backbones.quick_attention import QuickAttention
 from arith.runtime.backbones.quick_feed_forward import QuickFeedForward
-from arith.runtime.backbones.slot_trial import over_slots
+from arith.runtime.backbones.slot_trial import same_over_slots
 
 _PARAMETERS = (
     *("hidden_states", "position_embeddings", "attention_mask", "past_key_values"),
@@ -63,8 +63,5 @@ def _quick(lanes: LaneAdapters, layer: Any) -> QuickLayer | None:
     if not isinstance(attend, QuickAttention) or not own_code(forward, _PARAMETERS, _NAMES):
         return None
     quick = QuickLayer(layer)
-    shape = attend.hidden, attend.size, attend.dtype
-    same = gives_the_same(
-        partial(over_slots, quick, lanes, *shape), partial(over_slots, layer, lanes, *shape)
-    )
+    same = same_over_slots(quick, layer, lanes, attend.hidden, attend.size, attend.dtype)
     return quick if same else None

@@ -1,6 +1,7 @@
-"""A trial of a part of a model over slots: some tokens of two lanes, and then one more of each."""
+"""A trial of a layer, or its attention, over slots: some tokens of two lanes, and then one more of each."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,16 +9,29 @@ import torch
 from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.masks import FULL, MaskLayout
+from arith.runtime.backbones.own_forward import gives_the_same
 
 _LANES, _TOKENS = 2, 3
 
 
+def same_over_slots(
+    ours: Callable[..., Any],
+    theirs: Callable[..., Any],
+    lanes: LaneAdapters,
+    hidden: int,
+    size: int,
+    dtype: torch.dtype,
+) -> bool:
+    """Whether both give the same for drawn states `[lanes, n, hidden]`, with heads of this size. The lanes
+    have an adapter if there is any."""
+    results = (partial(_over_slots, part, lanes, hidden, size, dtype) for part in (ours, theirs))
+    return gives_the_same(*results)
+
+
 @torch.inference_mode()
-def over_slots(
+def _over_slots(
     part: Callable[..., Any], lanes: LaneAdapters, hidden: int, size: int, dtype: torch.dtype
 ) -> list[Any]:
-    """What a layer, or its attention, gives for drawn states `[lanes, n, hidden]`; `size` is that of its
-    heads. The lanes have an adapter if there is any."""
     generator = torch.Generator().manual_seed(0)
     cache = SlotCache()
     cache.reserve(_LANES, _TOKENS + 1)
