@@ -14,12 +14,12 @@ from arith.errors import OperandError
 from arith.operands.adapters import adapter_source
 from arith.operands.gguf import COMPUTE_DTYPE, conversion
 from arith.operands.guide_operand import GuideOperand
-from arith.operands.half_linear import half_bytes, saves
 from arith.operands.hub import reading
 from arith.operands.llm import Weights
 from arith.operands.loading import resolve_device
 from arith.operands.locate import locate
-from arith.operands.packed import packs
+from arith.operands.packed_linear import packs
+from arith.operands.packing import packed_bytes
 from arith.operands.precision import default_dtype, keeps_half, named_dtype
 from arith.operands.reward_model import RewardModel
 
@@ -193,25 +193,27 @@ def _weights_bytes(model: Any, weights: Weights, found: _Checkpoint, half: bool)
     if getattr(found.config, "quantization_config", None) is not None and (folder / "config.json").is_file():
         # Only the checkpoint knows how its own quantisation packs weights.
         return sum(file.stat().st_size for pattern in _WEIGHT_FILES for file in folder.glob(pattern))
-    fewer = _narrow_weights(model, weights, half)
+    known = _linear_bytes(model, weights, found, half)
     sizes = {
-        id(parameter): fewer.get(id(parameter), parameter.numel() * dtype.itemsize)
+        id(parameter): known.get(id(parameter), parameter.numel() * dtype.itemsize)
         for parameter in model.parameters()
     }
     return int(sum(sizes.values())) + _tied_copies(model, found, half)
 
 
-def _narrow_weights(model: Any, weights: Weights, half: bool) -> dict[int, float]:
-    """The bytes of the matrices of linear layers that take fewer than others, by their ids."""
+def _linear_bytes(model: Any, weights: Weights, found: _Checkpoint, half: bool) -> dict[int, float]:
+    """The bytes of the matrices of linear layers that are quantised or packed, by their ids."""
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     if weights.quantization is not None:
         head, size = model.get_output_embeddings(), _QUANTIZED_BYTES[weights.quantization]
         return {id(one.weight): one.weight.numel() * size for one in linears if one is not head}
-    if not half:
+    if not packs(found.device, found.dtype):
         return {}
     embeddings = _embeddings(model)
-    matrices = [one.weight for one in linears if type(one) is torch.nn.Linear and saves(*one.weight.shape)]
-    return {id(one): half_bytes(*one.shape) for one in matrices if one is not embeddings}
+    matrices = [one.weight for one in linears if type(one) is torch.nn.Linear]
+    return {
+        id(one): packed_bytes(one.shape, found.dtype, half=half) for one in matrices if one is not embeddings
+    }
 
 
 def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
@@ -221,8 +223,7 @@ def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
         return 0
     if head.weight is not _embeddings(model):
         return 0
-    shape = head.weight.shape
-    return half_bytes(*shape) if half and saves(*shape) else int(shape.numel() * found.dtype.itemsize)
+    return packed_bytes(head.weight.shape, found.dtype, half=half)
 
 
 def _embeddings(model: Any) -> torch.Tensor | None:

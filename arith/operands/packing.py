@@ -3,9 +3,14 @@
 import torch
 from torch import nn
 
+from arith.operands import blocked_linear, half_linear, packed_linear
 from arith.operands.adapters import untuned_modules
-from arith.operands.half_linear import HalfLinear, fits, saves
-from arith.operands.packed import PackedLinear, packs
+from arith.operands.blocked_linear import BlockedLinear, blocked_bytes
+from arith.operands.half_linear import HalfLinear, fits, half_bytes, saves
+from arith.operands.packed_linear import PackedLinear, packs
+
+Packed = BlockedLinear | HalfLinear | PackedLinear
+"""What takes the place of a linear layer."""
 
 
 def pack_linears(model: nn.Module, *, half: bool = False) -> None:
@@ -23,13 +28,30 @@ def pack_linears(model: nn.Module, *, half: bool = False) -> None:
         setattr(owner, name, packed(getattr(owner, name), half=half))
 
 
-def packed(linear: nn.Linear, *, half: bool) -> PackedLinear | HalfLinear:
+def packed(linear: nn.Linear, *, half: bool) -> Packed:
     """What takes the place of that layer. With `half` the weights of a float32 one become float16, where
     these have room for them and that saves memory."""
     wide = linear.weight.dtype == torch.float32 and saves(linear.out_features, linear.in_features)
     if half and wide and fits(linear.weight):
         return HalfLinear(linear)
-    return PackedLinear(linear)
+    return BlockedLinear(linear) if blocked_linear.computes(linear.weight.dtype) else PackedLinear(linear)
+
+
+def packed_bytes(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
+    """The bytes that weights `[out, in]` of that dtype take in a packed layer."""
+    outputs, inputs = shape
+    if half and saves(outputs, inputs):
+        return half_bytes(outputs, inputs)
+    if blocked_linear.computes(dtype):
+        return blocked_bytes(outputs, inputs)
+    return outputs * inputs * dtype.itemsize
+
+
+def output_block(dtype: torch.dtype, *, half: bool) -> int:
+    """How many outputs the kernels of such layers compute together."""
+    if half:
+        return half_linear.BLOCK[0]
+    return blocked_linear.BLOCK if blocked_linear.computes(dtype) else packed_linear.BLOCK
 
 
 def packable(layer: nn.Module) -> bool:

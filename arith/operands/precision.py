@@ -8,7 +8,7 @@ import torch
 from arith.operands import half_linear
 from arith.operands.adapters import unmixable
 from arith.operands.llm import Weights
-from arith.operands.packed import packs
+from arith.operands.packed_linear import packs
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -18,6 +18,7 @@ from arith.operands.loading import load_config
 from arith.operands.memory import MemoryEstimate, estimate_guide
 from arith.operands.sequence_models import load_sequence_model, output_index
 from arith.operands.tokenizers import load_tokenizer
+from tests.operands.packed_size import packed_size
 from tests.sequence_models import save_bert_classifier, save_llama_reward
 
 CPU = torch.device("cpu")
@@ -156,7 +157,7 @@ def test_the_estimate_is_what_the_model_takes(
     """The reward model caches keys and values of 2 layers, 2 heads of 8; a BERT caches nothing."""
     operand = RewardModel(request.getfixturevalue(fixture), dtype=dtype)
     model = load_sequence_model(operand.weights, CPU)
-    size = sum(one.numel() * one.element_size() for one in model.parameters())
+    size = packed_size(model)
     cached = 2 * 2 * 2 * 8 * model.dtype.itemsize if fixture == "tiny_reward" else 0
     assert estimate_guide(operand, CPU) == MemoryEstimate(size, cached, model.dtype)
     as_classifier = estimate_guide(Classifier(operand.model, 0, dtype=dtype), CPU)

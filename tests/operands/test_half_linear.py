@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn.functional import linear as product
 
 from arith.operands.half_linear import HalfLinear, computes, fits, half_bytes
-from arith.operands.packed import PackedLinear
 from arith.operands.packing import pack_linears, packed
 
 CPU = torch.device("cpu")
+FLOAT32 = type(packed(nn.Linear(1, 1), half=False))
 pytestmark = pytest.mark.skipif(not computes(CPU), reason="this processor has no such kernels")
 
 
@@ -78,14 +78,14 @@ def test_weights_that_rounding_would_change_by_more_stay_float32(largest: float,
     layer.weight.data.mul_(0)
     layer.weight.data[2, 3] = -largest
     assert fits(layer.weight) == there_is_room
-    assert type(packed(layer, half=True)) is (HalfLinear if there_is_room else PackedLinear)
+    assert type(packed(layer, half=True)) is (HalfLinear if there_is_room else FLOAT32)
     if there_is_room:
         assert torch.equal(HalfLinear(layer).weight, layer.weight)
 
 
 def test_only_float32_layers_are_halved_and_only_where_it_is_asked_for() -> None:
     kinds = [type(packed(nn.Linear(300, 16), half=half)) for half in (False, True)]
-    assert kinds == [PackedLinear, HalfLinear]
+    assert kinds == [FLOAT32, HalfLinear]
     model = nn.Sequential(nn.Linear(300, 16), nn.Linear(300, 4, dtype=torch.float64), nn.LayerNorm(4))
     pack_linears(model, half=True)
     assert [type(one) for one in model] == [HalfLinear, nn.Linear, nn.LayerNorm]
@@ -94,13 +94,13 @@ def test_only_float32_layers_are_halved_and_only_where_it_is_asked_for() -> None
 def test_layers_whose_few_inputs_would_be_filled_up_to_more_memory_stay_float32() -> None:
     """The kernels fill 512 inputs and 16 outputs up with zeros."""
     assert half_bytes(16, 512) == 2 * 16 * 512 and half_bytes(17, 513) == 2 * 32 * 1024
-    for inputs, kind in ((256, PackedLinear), (272, HalfLinear), (512, HalfLinear), (528, HalfLinear)):
+    for inputs, kind in ((256, FLOAT32), (272, HalfLinear), (512, HalfLinear), (528, HalfLinear)):
         layer = packed(nn.Linear(inputs, 16), half=True)
         assert type(layer) is kind
         assert not isinstance(layer, HalfLinear) or layer.nbytes < 4 * 16 * inputs
 
 
-@pytest.mark.parametrize("kind", [HalfLinear, PackedLinear])
+@pytest.mark.parametrize("kind", [HalfLinear, FLOAT32])
 def test_weights_are_unpacked_only_for_whoever_asks_for_their_numbers(kind: Any) -> None:
     layer, times = nn.Linear(300, 20), 0
     weight: Any = kind(layer).weight

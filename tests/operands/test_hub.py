@@ -22,9 +22,9 @@ import json, sys, torch
 from arith.operands import LLM
 from arith.operands.loading import load_model, end_ids
 from arith.operands.memory import estimate
-operand = LLM("org/tiny")
+operand = LLM("org/tiny", dtype="float32")
 model = load_model(operand.weights, torch.device("cpu"))
-memory = estimate(operand.weights, ["org/lora"])
+memory = estimate(operand.weights, ["org/lora"], torch.device("cuda"))
 print(json.dumps([model.num_parameters(), sorted(end_ids(operand)), memory.weights_bytes]))
 """
 

@@ -14,18 +14,11 @@ from arith.operands import LLM
 from arith.operands.adapters import attach
 from arith.operands.loading import load_model
 from arith.operands.memory import MemoryEstimate, estimate
-from arith.operands.packed import PackedLinear, packs
-from arith.operands.packing import pack_linears
+from arith.operands.packed_linear import packs
 from arith.operands.precision import default_dtype
+from tests.operands.packed_size import packed_size
 
 CPU = torch.device("cpu")
-
-
-def bytes_of(model: torch.nn.Module) -> int:
-    """What its weights take when it is ready to run."""
-    pack_linears(model)
-    packed = [module.packed for module in model.modules() if isinstance(module, PackedLinear)]
-    return sum(tensor.nbytes for tensor in [*model.parameters(), *packed])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -40,12 +33,12 @@ def test_the_estimate_is_what_the_model_and_its_cache_take(
     cached = sum(
         part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values)
     )
-    assert estimate(weights, []) == MemoryEstimate(bytes_of(model), cached // 5, model.dtype)
+    assert estimate(weights, []) == MemoryEstimate(packed_size(model), cached // 5, model.dtype)
 
 
 def test_a_recurrent_model_has_no_cache_that_grows(tiny_mamba: str) -> None:
     weights = LLM(tiny_mamba).weights
-    assert estimate(weights, []) == MemoryEstimate(bytes_of(load_model(weights, CPU)), 0, torch.float32)
+    assert estimate(weights, []) == MemoryEstimate(packed_size(load_model(weights, CPU)), 0, torch.float32)
 
 
 def test_adapters_count_in_the_dtype_of_the_model(tiny_llama: str, lora_a: str, lora_b: str) -> None:
@@ -53,15 +46,16 @@ def test_adapters_count_in_the_dtype_of_the_model(tiny_llama: str, lora_a: str, 
     model, _ = attach(load_model(weights, CPU), [lora_a, lora_b])
     memory = estimate(weights, [lora_a, lora_b])
     assert memory is not None
-    assert memory.weights_bytes == bytes_of(model)
+    assert memory.weights_bytes == packed_size(model)
 
 
 def test_quantised_weights_count_by_their_bits(tiny_llama: str) -> None:
     """Linear layers but the head: 2 · (2·32·32 + 2·16·32 + 3·32·64) = 18,432 weights at 1 or 4.5/8 bytes."""
-    plain = estimate(LLM(tiny_llama).weights, [])
+    cuda = torch.device("cuda")
+    plain = estimate(LLM(tiny_llama, dtype="float32").weights, [], cuda)
     assert plain is not None
     for quantization, size in (("8bit", 18432), ("4bit", 10368)):
-        memory = estimate(LLM(tiny_llama, quantization=quantization).weights, [])
+        memory = estimate(LLM(tiny_llama, dtype="float32", quantization=quantization).weights, [], cuda)
         assert memory is not None
         assert plain.weights_bytes - memory.weights_bytes == 4 * 18432 - size
 

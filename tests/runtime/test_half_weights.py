@@ -15,7 +15,7 @@ from arith import LLM, Engine, Formula, PlanError, RewardModel
 from arith.operands.half_linear import HalfLinear, computes
 from arith.operands.loading import load_config
 from arith.operands.memory import MemoryEstimate, estimate, estimate_guide
-from arith.operands.packed import PackedLinear
+from arith.operands.packing import packed
 from arith.operands.precision import keeps_half
 from arith.runtime.backbones.joined import Joint
 from arith.runtime.backbones.lora import LaneAdapters
@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not computes(CPU), reason="this processor has no such kernels"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),  # torch's compiler imports such things
 ]
+FLOAT32 = type(packed(nn.Linear(1, 1), half=False))
 PROMPTS = ["ab", "cdefg h", "i"]
 
 
@@ -115,7 +116,7 @@ def test_the_estimate_is_what_the_weights_take_and_what_loading_takes_beyond(
         memory = estimate(LLM(model).weights, [], CPU)
         assert memory is not None and memory.half
         loaded = _model(Engine(LLM(model, template="raw")))
-        others = sum(one.nbytes for one in loaded.buffers() if not one.is_mkldnn)
+        others = sum(one.nbytes for name, one in loaded.named_buffers() if not name.endswith(".blocks"))
         assert memory.weights_bytes == weight_bytes(loaded) - others
         whole = sum(one.nbytes for one in AutoModelForCausalLM.from_pretrained(folder).parameters())
         assert memory.loading_bytes == max(0, whole - memory.weights_bytes)
@@ -182,7 +183,7 @@ def test_an_adapter_counts_whatever_the_size_of_its_matrices(
     for adapter, dtype in ((str(tmp_path / "scaled"), None), (lora, "float32")):
         engine = Engine(LLM(narrow_llama, template="raw", adapter=adapter, dtype=dtype))
         assert any(isinstance(one, HalfLinear) for one in _model(engine).modules()) == (dtype is None)
-        assert dtype is not None or not any(isinstance(one, PackedLinear) for one in _joined(engine))
+        assert dtype is not None or not any(isinstance(one, FLOAT32) for one in _joined(engine))
         scores.append([one.total for one in engine.score(PROMPTS, ["xyz"] * 3)])
     assert scores[0] == pytest.approx(scores[1], abs=5e-3)
 
@@ -191,7 +192,7 @@ def test_layers_are_joined_in_float32_where_one_of_them_has_no_room_in_float16()
     layers = [nn.Linear(300, 32) for _ in range(2)]
     assert type(Joint(layers, LaneAdapters(), half=True).product) is HalfLinear
     layers[1].weight.data.mul_(1e-6)
-    assert type(Joint(layers, LaneAdapters(), half=True).product) is PackedLinear
+    assert type(Joint(layers, LaneAdapters(), half=True).product) is FLOAT32
 
 
 def test_weights_are_halved_only_where_nothing_else_is_said(

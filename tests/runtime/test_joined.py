@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from arith.operands.adapters import attach
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.operands.packed import PackedLinear, packs
+from arith.operands.packed_linear import packs
+from arith.operands.packing import output_block
 from arith.runtime.backbones.joined import JoinedLinear, Joint, join_linears
 from arith.runtime.backbones.lora import LaneAdapters, mix_adapters
 from tests.conftest import save_lora
@@ -161,13 +162,14 @@ def test_parts_are_those_of_the_states_whatever_the_order(dtype: torch.dtype) ->
 def test_nothing_is_kept_once_the_last_has_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     joint = Joint([nn.Linear(6, 4), nn.Linear(6, 4)], LaneAdapters())
     products: list[Tensor] = []
-    run = PackedLinear.forward
+    kind: Any = type(joint.product)
+    run = kind.forward
 
-    def counted(layer: PackedLinear, states: Tensor) -> Tensor:
+    def counted(layer: nn.Module, states: Tensor) -> Tensor:
         products.append(run(layer, states))
         return products[-1]
 
-    monkeypatch.setattr(PackedLinear, "forward", counted)
+    monkeypatch.setattr(kind, "forward", counted)
     states = torch.randn(3, 6)
     with torch.inference_mode():
         joint.part(0, states)
@@ -175,3 +177,11 @@ def test_nothing_is_kept_once_the_last_has_asked(monkeypatch: pytest.MonkeyPatch
         assert len(products) == 1
         states.add_(1)  # the same tensor with other numbers, in another forward
         torch.testing.assert_close(joint.part(0, states), joint.product(states)[:, :4])
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_outputs_of_joined_layers_are_whole_blocks_of_the_kernels(half: bool) -> None:
+    block = output_block(torch.float32, half=half)
+    for outputs in (1, block, 3 * block + 1):
+        product = Joint([nn.Linear(600, outputs), nn.Linear(600, outputs)], LaneAdapters(), half=half).product
+        assert product.out_features % block == 0 and product.out_features >= 2 * outputs

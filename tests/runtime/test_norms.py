@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.operands.packed import PackedLinear
+from arith.operands.packed_linear import PackedLinear
 from arith.runtime.backbones.norms import QuickRMSNorm, use_quick_norms
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
-from arith.operands.packed import packs
+from arith.operands.packed_linear import packs
 from arith.runtime.backbones.backbone import Backbone, LaneRequest, make_backbone
 from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.own_forward import own_code

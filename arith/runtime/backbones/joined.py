@@ -16,12 +16,11 @@ from transformers import PreTrainedModel
 
 from arith.operands.half_linear import fits
 from arith.operands.packed_weight import PackedWeight
-from arith.operands.packing import packable, packed
+from arith.operands.packing import output_block, packable, packed
 from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
 
 Layer = nn.Linear | MixedLora
-_BLOCK = 64  # outputs that the kernels compute together
 _TRIAL = (0, 1, 2)  # the tokens of the forward in which it is seen which layers belong together
 
 
@@ -38,7 +37,8 @@ class Joint(nn.Module):
         half = half and all(fits(linear.weight) for linear in linears)
         matrices = [_balanced(layer) if half else (layer.down, layer.up) for _, layer in adapted]
         downs = [down for down, _ in matrices]
-        self.product = packed(_stacked(linears, downs), half=half)
+        block = output_block(linears[0].weight.dtype, half=half)
+        self.product = packed(_stacked(linears, downs, block), half=half)
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
         self.sizes = [*self.widths, self.product.out_features - self.wide]
@@ -219,11 +219,11 @@ def _balanced(layer: MixedLora) -> tuple[Tensor, Tensor]:
     return layer.down / scale, layer.up * scale
 
 
-def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear:
+def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor], block: int) -> nn.Linear:
     """One layer with the outputs of all of these, of matrices `[ranks, in]` that have no bias, and perhaps
-    some that are 0."""
+    some that are 0, so that they are whole blocks."""
     parts = [*(linear.weight.detach() for linear in linears), *downs]
-    filler = _filler(sum(map(len, parts)), torch.get_num_threads())
+    filler = _filler(sum(map(len, parts)), block, torch.get_num_threads())
     weight = torch.cat([*parts, parts[0].new_zeros(filler, parts[0].shape[1])])
     joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)
@@ -237,9 +237,9 @@ def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor]) -> nn.Linear
     return joined
 
 
-def _filler(outputs: int, threads: int) -> int:
+def _filler(outputs: int, block: int, threads: int) -> int:
     """How many outputs to add. The kernels take them in blocks, and blocks that can't be dealt out evenly to
     the threads cost a quarter more for many rows; a sixteenth more blocks at most are worth it."""
-    blocks = -(-outputs // _BLOCK)
+    blocks = -(-outputs // block)
     even = -(-blocks // threads) * threads
-    return even * _BLOCK - outputs if blocks < even <= blocks * 17 / 16 else 0
+    return (even if even <= blocks * 17 / 16 else blocks) * block - outputs

@@ -1,5 +1,6 @@
-"""Packed linear layers: the numbers of ordinary ones, in whatever shape and dtype."""
+"""Packed and blocked linear layers: the numbers of ordinary ones, in whatever shape and dtype."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,33 +10,39 @@ from transformers import AutoModelForCausalLM
 
 from arith.operands import LLM
 from arith.operands.adapters import attach
+from arith.operands.blocked_linear import BLOCK, BlockedLinear, blocked_bytes, computes
 from arith.operands.loading import load_model
-from arith.operands.packed import PackedLinear, packs, round_rows
+from arith.operands.packed_linear import PackedLinear, packs, round_rows
 from arith.operands.packing import pack_linears
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
 pytestmark = pytest.mark.skipif(not DTYPES, reason="this processor has no such kernels")
+KINDS: list[tuple[Any, torch.dtype]] = [(PackedLinear, dtype) for dtype in DTYPES]
+if computes(torch.float32):
+    KINDS.append((BlockedLinear, torch.float32))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("outputs", [1, 33, 3 * BLOCK])
 @pytest.mark.parametrize("shape", [(1,), (3,), (17,), (2, 5), (7, 33), (0,), (2, 0), (1, 3, 5), ()])
-def test_a_packed_layer_gives_what_the_plain_one_gives(
-    dtype: torch.dtype, bias: bool, shape: tuple[int, ...]
+def test_such_a_layer_gives_what_the_plain_one_gives(
+    kind: Any, dtype: torch.dtype, bias: bool, outputs: int, shape: tuple[int, ...]
 ) -> None:
-    linear = nn.Linear(70, 33, bias=bias, dtype=dtype)
+    linear = nn.Linear(70, outputs, bias=bias, dtype=dtype)
     states = torch.randn(*shape, 70, dtype=dtype)
     with torch.inference_mode():
-        found, expected = PackedLinear(linear)(states), linear(states)
-    assert found.dtype == dtype
+        found, expected = kind(linear)(states), linear(states)
+    assert found.dtype == dtype and found.is_contiguous()
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
 
 
-def test_states_in_any_memory_layout_are_read_as_they_are() -> None:
+@pytest.mark.parametrize("kind", [kind for kind, dtype in KINDS if dtype == torch.float32])
+def test_states_in_any_memory_layout_are_read_as_they_are(kind: Any) -> None:
     linear = nn.Linear(6, 4)
-    packed = PackedLinear(linear)
+    packed = kind(linear)
     with torch.inference_mode():
         for states in (torch.randn(2, 6, 17).transpose(1, 2), torch.randn(5, 12)[:, ::2], torch.ones(1, 6)):
             torch.testing.assert_close(packed(states), linear(states), rtol=1e-5, atol=1e-5)
@@ -43,10 +50,36 @@ def test_states_in_any_memory_layout_are_read_as_they_are() -> None:
         torch.testing.assert_close(packed(expanded), linear(expanded), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_weights_can_still_be_looked_at(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("kind", "dtype"), KINDS)
+def test_the_weights_can_still_be_looked_at(kind: Any, dtype: torch.dtype) -> None:
     linear = nn.Linear(70, 33, dtype=dtype)
-    assert torch.equal(PackedLinear(linear).weight, linear.weight)
+    assert torch.equal(kind(linear).weight, linear.weight)
+
+
+@pytest.mark.skipif(not computes(torch.float32), reason="torch was built without MKL")
+def test_weights_in_blocks_take_the_memory_of_whole_blocks_and_their_layers_can_be_copied() -> None:
+    layer = BlockedLinear(nn.Linear(70, BLOCK + 1))
+    states = torch.randn(5, 70)
+    assert layer.blocks.nbytes == blocked_bytes(BLOCK + 1, 70) == 2 * BLOCK * 70 * 4
+    assert torch.equal(copy.deepcopy(layer)(states), layer(states))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, dtype in KINDS if dtype == torch.float32])
+def test_a_row_that_is_not_a_number_is_no_other_rows_matter(kind: Any) -> None:
+    states = torch.randn(9, 40)
+    states[4] = torch.nan
+    found = kind(nn.Linear(40, 30))(states)
+    assert found.isnan().any(dim=1).nonzero().flatten().tolist() == [4]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, dtype in KINDS if dtype == torch.float32])
+def test_a_compiled_layer_gives_what_it_gives_otherwise(kind: Any) -> None:
+    model: Any = nn.Sequential(kind(nn.Linear(20, 50)), nn.ReLU(), kind(nn.Linear(50, 10, bias=False)))
+    program: Any = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    with torch.inference_mode():
+        for shape in ((2,), (5,), (2, 3)):
+            states = torch.randn(*shape, 20)
+            torch.testing.assert_close(program(states), model(states))
 
 
 def test_rows_are_rounded_to_few_numbers_and_by_a_ninth_at_most() -> None:
@@ -84,4 +117,4 @@ def test_layers_inside_those_of_peft_stay_as_they_are(tiny_llama: str, lora_dora
     pack_linears(model)
     adapted = [module for place, module in model.named_modules() if place.endswith("base_layer")]
     assert adapted and all(type(module) is nn.Linear for module in adapted)
-    assert any(isinstance(module, PackedLinear) for module in model.modules())
+    assert any(isinstance(module, PackedLinear | BlockedLinear) for module in model.modules())

@@ -10,6 +10,8 @@ from arith.operands.packed_weight import PackedWeight
 
 # The kernels are told a number of rows when they lay weights out; what is best for 16 is good for all.
 _ROWS = 16
+BLOCK = 64
+"""How many outputs the kernels compute together."""
 # Looked up once: it is called hundreds of times a step.
 _KERNEL: Any = torch.ops.mkldnn._linear_pointwise.default
 

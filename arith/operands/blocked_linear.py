@@ -1,0 +1,77 @@
+"""Linear layers of float32 in blocks of a few outputs, multiplied as a batch of narrow matrices (MKL's
+kernels): each is read as it lies in memory, at the pace of the memory, however many rows there are."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from arith.operands.packed_weight import PackedWeight
+
+BLOCK = 48 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 16
+"""How many outputs a block has: as many as the processor's kernels keep in registers at once."""
+
+
+def _multiply(states: Tensor, blocks: Tensor, bias: Tensor | None, outputs: int) -> Tensor:
+    rows = states.reshape(-1, states.shape[-1])
+    count, _, width = blocks.shape
+    products = torch.bmm(rows.expand(count, -1, -1), blocks)
+    product = products.transpose(0, 1).reshape(len(rows), count * width)
+    if count * width > outputs:
+        product = product.narrow(1, 0, outputs).contiguous()
+    if bias is not None:
+        product += bias
+    return product.view(*states.shape[:-1], outputs)
+
+
+def _shape_of_product(states: Tensor, _blocks: Tensor, _bias: Tensor | None, outputs: int) -> Tensor:
+    return states.new_empty(*states.shape[:-1], outputs)
+
+
+# One operation for torch.compile, which would write products of a single row out as sums.
+_LIBRARY: Any = cast(Any, torch.library).Library("arith", "FRAGMENT")
+_LIBRARY.define("blocked_linear(Tensor states, Tensor blocks, Tensor? bias, int outputs) -> Tensor")
+_LIBRARY.impl("blocked_linear", _multiply, "CPU")
+torch.library.register_fake("arith::blocked_linear", _shape_of_product, lib=_LIBRARY)
+
+
+class BlockedLinear(nn.Module):
+    """Takes the place of a float32 linear layer on the CPU, for inference alone. Same numbers, but for
+    rounding."""
+
+    blocks: Tensor
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+        weight = linear.weight.detach()
+        filled = nn.functional.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
+        blocks = filled.view(-1, BLOCK, self.in_features).transpose(1, 2).contiguous()
+        self.register_buffer("blocks", blocks)  # [blocks, in, outputs of a block]
+
+    @property
+    def weight(self) -> Tensor:
+        """The weights `[out, in]`, for code that looks at them (see `PackedWeight`)."""
+        return PackedWeight(self._unpacked, (self.out_features, self.in_features), self.blocks.dtype)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """`[..., in]` to `[..., out]`."""
+        if torch.compiler.is_compiling():
+            hidden: Tensor = torch.ops.arith.blocked_linear(states, self.blocks, self.bias, self.out_features)
+            return hidden
+        return _multiply(states, self.blocks, self.bias, self.out_features)
+
+    def _unpacked(self) -> Tensor:
+        return self.blocks.transpose(1, 2).flatten(0, 1)[: self.out_features]
+
+
+def blocked_bytes(outputs: int, inputs: int) -> int:
+    """The bytes that a `BlockedLinear` takes for a matrix of that size."""
+    return -(-outputs // BLOCK) * BLOCK * inputs * 4
+
+
+def computes(dtype: torch.dtype) -> bool:
+    """Whether there are such kernels."""
+    mkl: Any = torch.backends.mkl
+    return bool(dtype == torch.float32 and mkl.is_available())
