@@ -53,17 +53,18 @@ def test_the_last_line_is_one_json_object_and_the_lines_before_are_its_table(
 def test_the_memory_is_that_of_the_weights_and_of_every_lane(
     arith: Arith, spec: Spec, tiny_llama: str, tiny_llama_other: str
 ) -> None:
-    one = figures(arith, spec("a", a={}), "--rows", "2")[0]
-    two = figures(arith, spec("a + b", a={}, b={"model": tiny_llama_other}), "--rows", "2")[0]
-    shared = figures(arith, spec("a + b", a={}, b={"template": "{prompt}!"}), "--rows", "2")[0]
+    half = {"dtype": "bfloat16"}
+    one = figures(arith, spec("a", a=half), "--rows", "2")[0]
+    two = figures(arith, spec("a + b", a=half, b={"model": tiny_llama_other, **half}), "--rows", "2")[0]
+    shared = figures(arith, spec("a + b", a=half, b={"template": "{prompt}!", **half}), "--rows", "2")[0]
     files = [Path(model) / "model.safetensors" for model in (tiny_llama, tiny_llama_other)]
-    # A file has a header of a few kilobytes, and lacks the frequencies of the positions.
+    # A file has a header of a few kilobytes and weights of 32 bits, and lacks the positions' frequencies.
     for found, sizes in ((one, files[:1]), (two, files), (shared, files[:1])):
-        expected = sum(path.stat().st_size for path in sizes)
+        expected = sum(path.stat().st_size for path in sizes) / 2
         assert mib(found, "weights") * 2**20 == pytest.approx(expected, abs=8192 * len(sizes))
     cache, double = mib(one, "keys and values"), mib(shared, "keys and values")
     assert double > 2 * cache  # of two lanes, one with a longer prompt
-    assert cache / 2 * 2**20 % (2 * 2 * 2 * 8 * 4) == 0  # layers, keys and values, heads, their size, bytes
+    assert cache / 2 * 2**20 % (2 * 2 * 2 * 8 * 2) == 0  # layers, keys and values, heads, their size, bytes
 
 
 def test_rows_take_the_prompts_of_the_file_in_turn_and_get_all_their_tokens(tiny_llama: str) -> None:

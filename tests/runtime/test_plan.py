@@ -58,15 +58,16 @@ def test_memory_is_that_of_the_weights_and_the_cache(tiny_llama: str, lora_a: st
     from transformers import AutoModelForCausalLM
 
     counted = sum(one.numel() for one in AutoModelForCausalLM.from_pretrained(tiny_llama).parameters())
-    bare, adapted = of(a=LLM(tiny_llama)), of(a=LLM(tiny_llama), b=LLM(tiny_llama, adapter=lora_a))
+    base = LLM(tiny_llama, dtype="bfloat16")  # float32 layers are filled up to whole blocks
+    bare, adapted = of(a=base), of(a=base, b=LLM(tiny_llama, adapter=lora_a, dtype="bfloat16"))
     memory = bare.backbones[0].memory
     assert memory is not None
-    assert memory.weights_bytes == 4 * counted
-    assert memory.kv_bytes_per_token == 2 * 2 * 2 * 8 * 4, "keys and values, 2 layers, 2 heads of 8, float32"
+    assert memory.weights_bytes == 2 * counted
+    assert memory.kv_bytes_per_token == 2 * 2 * 2 * 8 * 2, "keys and values, 2 layers, 2 heads of 8, bfloat16"
     with_adapter = adapted.backbones[0].memory
     assert with_adapter is not None
     # Rank 4 on queries (32 -> 32) and values (32 -> 16) of two layers.
-    assert with_adapter.weights_bytes == 4 * (counted + 2 * (4 * (32 + 32) + 4 * (32 + 16)))
+    assert with_adapter.weights_bytes == 2 * (counted + 2 * (4 * (32 + 32) + 4 * (32 + 16)))
 
 
 def test_rows_follow_from_the_memory_that_is_free(
@@ -92,18 +93,19 @@ def test_weights_beyond_the_free_memory_are_refused_with_the_figures(
     tiny_llama: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_module, "free_memory", lambda device: 2**10)
-    with pytest.raises(PlanError, match=r"the weights take 140 KiB and cpu has 1,024 bytes free") as refused:
-        Engine(LLM(tiny_llama))
+    with pytest.raises(PlanError, match=r"the weights take 70 KiB and cpu has 1,024 bytes free") as refused:
+        Engine(LLM(tiny_llama, dtype="bfloat16"))
     assert "backbone 1" in str(refused.value) and "dtype" in str(refused.value)
 
 
 def test_the_plan_prints_what_a_user_wants_to_know(
     tiny_llama: str, tiny_llama_other: str, lora_a: str
 ) -> None:
-    said = str(of(base=LLM(tiny_llama), arm=LLM(tiny_llama, adapter=lora_a), other=LLM(tiny_llama_other)))
+    base, arm = (LLM(tiny_llama, adapter=one, dtype="bfloat16") for one in (None, lora_a))
+    said = str(of(base=base, arm=arm, other=LLM(tiny_llama_other)))
     first, one_forward, second, *_ = said.splitlines()
-    assert first.startswith("backbone 1:") and tiny_llama in first and "cpu" in first and "float32" in first
-    assert "weights 144 KiB" in first and "KV cache 512 bytes" in first
+    assert first.startswith("backbone 1:") and tiny_llama in first and "cpu" in first and "bfloat16" in first
+    assert "weights 72 KiB" in first and "KV cache 256 bytes" in first
     assert "2 lanes a row (base, arm+adapter)" in one_forward
     assert second.startswith("backbone 2:") and tiny_llama_other in second
 

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,8 +69,9 @@ def block_noise(codes: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     """The first arrival in each block of tokens, float32 `[rows, blocks]`, and the place in the block,
     int32, of the token that comes then. `codes` are those of all tokens."""
     blocks = codes[:, : codes.shape[-1] // BLOCK]
-    arrivals = _exponential(_hash(blocks, words[1])).div_(BLOCK)
-    return arrivals, torch.bitwise_right_shift(_hash(blocks, words[2]), 31 - BLOCK_BITS)
+    arrivals, leaders = _hash(blocks, words[1:].transpose(0, 1)).unbind()
+    arrivals = _exponential(arrivals)
+    return arrivals.div_(_number(BLOCK, arrivals)), leaders >> _number(31 - BLOCK_BITS, leaders)
 
 
 def noise_in_blocks(codes: Tensor, words: Tensor, arrivals: Tensor, leaders: Tensor) -> Tensor:
@@ -91,22 +93,37 @@ def _hash(codes: Tensor, halves: Tensor) -> Tensor:
     # Its opening shift is part of the codes, and the second half of the word enters between its rounds, so
     # two words share their numbers only if all 64 bits agree.
     bits = codes ^ first
-    bits *= 0x7FEB352D
-    shifted = bits >> 15
-    shifted &= 0x1FFFF  # torch shifts signed integers arithmetically; the hash needs zeros to come in
+    bits *= _number(0x7FEB352D, codes)
+    shifted = bits >> _number(15, codes)
+    # torch shifts signed integers arithmetically; the hash needs zeros to come in
+    shifted &= _number(0x1FFFF, codes)
     bits ^= shifted
     bits ^= second
-    bits *= _signed(0x846CA68B)
+    bits *= _number(_signed(0x846CA68B), codes)
     # Here the copies of the sign that come in are welcome: they clear the sign bit and leave 31 uniform bits.
-    bits ^= torch.bitwise_right_shift(bits, 16, out=shifted)
+    bits ^= torch.bitwise_right_shift(bits, _number(16, codes), out=shifted)
     return bits
 
 
 def _exponential(bits: Tensor) -> Tensor:
     """Exp(1) numbers from uniform bits."""
     # The smallest numbers decide the race, so they come from the end of the interval where floats are dense.
-    uniform = bits.to(torch.float32).add_(0.5).mul_(-UNIT)
+    uniform = bits.to(torch.float32)
+    uniform.add_(_number(0.5, uniform)).mul_(_number(-UNIT, uniform))
     return uniform.log1p_().neg_()
+
+
+def _number(value: float, operand: Tensor) -> Any:
+    """A number as what `operand` is best computed with. On a CPU that is a tensor: torch would make one of the
+    number, and convert it, in every call, at a few microseconds each."""
+    if operand.device.type != "cpu" or torch.compiler.is_compiling():
+        return value
+    return _tensor(value, operand.dtype)
+
+
+@functools.cache
+def _tensor(value: float, dtype: torch.dtype) -> Tensor:
+    return torch.tensor(value, dtype=dtype)
 
 
 @functools.lru_cache(maxsize=8)
