@@ -1,5 +1,5 @@
 """Linear layers of float32 in blocks of a few outputs, multiplied as a batch of narrow matrices (MKL's
-kernels): each is read as it lies in memory, at the pace of the memory, however many rows there are."""
+kernels). Each is read in the order in which it lies in memory, which is what few rows wait for."""
 
 from typing import Any, cast
 
@@ -10,18 +10,26 @@ from arith.operands.packed_weight import PackedWeight
 
 BLOCK = 48 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 16
 """How many outputs a block has: as many as the processor's kernels keep in registers at once."""
+_LARGEST = 2**23  # weights of a matrix, from which on the kernels for packed layers (oneDNN's) are as quick
+_MANY = 1024  # rows, from which on it is quicker to put the matrix together again first
 
 
 def _multiply(states: Tensor, blocks: Tensor, bias: Tensor | None, outputs: int) -> Tensor:
     rows = states.reshape(-1, states.shape[-1])
-    count, _, width = blocks.shape
-    products = torch.bmm(rows.expand(count, -1, -1), blocks)
-    product = products.transpose(0, 1).reshape(len(rows), count * width)
-    if count * width > outputs:
+    if len(rows) >= _MANY:
+        return nn.functional.linear(states, _matrix(blocks, outputs), bias)
+    products = torch.bmm(rows.expand(len(blocks), -1, -1), blocks)
+    product = products.transpose(0, 1).reshape(len(rows), len(blocks) * BLOCK)
+    if product.shape[1] > outputs:
         product = product.narrow(1, 0, outputs).contiguous()
     if bias is not None:
         product += bias
     return product.view(*states.shape[:-1], outputs)
+
+
+def _matrix(blocks: Tensor, outputs: int) -> Tensor:
+    """The weights `[out, in]`."""
+    return blocks.transpose(1, 2).flatten(0, 1)[:outputs]
 
 
 def _shape_of_product(states: Tensor, _blocks: Tensor, _bias: Tensor | None, outputs: int) -> Tensor:
@@ -46,14 +54,18 @@ class BlockedLinear(nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias = linear.bias
         weight = linear.weight.detach()
-        filled = nn.functional.pad(weight, (0, 0, 0, -len(weight) % BLOCK))
-        blocks = filled.view(-1, BLOCK, self.in_features).transpose(1, 2).contiguous()
-        self.register_buffer("blocks", blocks)  # [blocks, in, outputs of a block]
+        whole, rest = divmod(self.out_features, BLOCK)
+        # [blocks, in, BLOCK], the last one filled up with zeros
+        blocks = weight.new_zeros(whole + (rest > 0), self.in_features, BLOCK)
+        blocks[:whole] = weight[: whole * BLOCK].view(whole, BLOCK, self.in_features).transpose(1, 2)
+        blocks[whole:, :, :rest] = weight[whole * BLOCK :].t()
+        self.register_buffer("blocks", blocks)
 
     @property
     def weight(self) -> Tensor:
         """The weights `[out, in]`, for code that looks at them (see `PackedWeight`)."""
-        return PackedWeight(self._unpacked, (self.out_features, self.in_features), self.blocks.dtype)
+        shape = self.out_features, self.in_features
+        return PackedWeight(lambda: _matrix(self.blocks, self.out_features), shape, self.blocks.dtype)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`."""
@@ -62,9 +74,6 @@ class BlockedLinear(nn.Module):
             return hidden
         return _multiply(states, self.blocks, self.bias, self.out_features)
 
-    def _unpacked(self) -> Tensor:
-        return self.blocks.transpose(1, 2).flatten(0, 1)[: self.out_features]
-
 
 def blocked_bytes(outputs: int, inputs: int) -> int:
     """The bytes that a `BlockedLinear` takes for a matrix of that size."""
@@ -72,6 +81,12 @@ def blocked_bytes(outputs: int, inputs: int) -> int:
 
 
 def computes(dtype: torch.dtype) -> bool:
-    """Whether there are such kernels."""
+    """Whether torch has such kernels."""
     mkl: Any = torch.backends.mkl
     return bool(dtype == torch.float32 and mkl.is_available())
+
+
+def pays(outputs: int, inputs: int) -> bool:
+    """Whether they are quicker than those for packed layers, whose calls take longer to begin. A single block
+    can't be dealt out to threads, which would wait for each other all the same."""
+    return outputs > BLOCK and outputs * inputs <= _LARGEST

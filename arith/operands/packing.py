@@ -34,7 +34,8 @@ def packed(linear: nn.Linear, *, half: bool) -> Packed:
     wide = linear.weight.dtype == torch.float32 and saves(linear.out_features, linear.in_features)
     if half and wide and fits(linear.weight):
         return HalfLinear(linear)
-    return BlockedLinear(linear) if blocked_linear.computes(linear.weight.dtype) else PackedLinear(linear)
+    blocked = _blocked(linear.weight.shape, linear.weight.dtype)
+    return BlockedLinear(linear) if blocked else PackedLinear(linear)
 
 
 def packed_bytes(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
@@ -42,7 +43,7 @@ def packed_bytes(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
     outputs, inputs = shape
     if half and saves(outputs, inputs):
         return half_bytes(outputs, inputs)
-    if blocked_linear.computes(dtype):
+    if _blocked(shape, dtype):
         return blocked_bytes(outputs, inputs)
     return outputs * inputs * dtype.itemsize
 
@@ -59,3 +60,7 @@ def packable(layer: nn.Module) -> bool:
     if type(layer) is not nn.Linear or hasattr(layer, "_hf_hook"):
         return False
     return packs(layer.weight.device, layer.weight.dtype)
+
+
+def _blocked(shape: torch.Size, dtype: torch.dtype) -> bool:
+    return blocked_linear.computes(dtype) and blocked_linear.pays(*shape)

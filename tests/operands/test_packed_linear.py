@@ -8,16 +8,17 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from arith.operands import LLM
+from arith.operands import LLM, blocked_linear
 from arith.operands.adapters import attach
 from arith.operands.blocked_linear import BLOCK, BlockedLinear, blocked_bytes, computes
 from arith.operands.loading import load_model
 from arith.operands.packed_linear import PackedLinear, packs, round_rows
-from arith.operands.packing import pack_linears
+from arith.operands.packing import pack_linears, packed, packed_bytes
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
 pytestmark = pytest.mark.skipif(not DTYPES, reason="this processor has no such kernels")
+needs_mkl = pytest.mark.skipif(not computes(torch.float32), reason="torch was built without MKL")
 KINDS: list[tuple[Any, torch.dtype]] = [(PackedLinear, dtype) for dtype in DTYPES]
 if computes(torch.float32):
     KINDS.append((BlockedLinear, torch.float32))
@@ -56,12 +57,34 @@ def test_the_weights_can_still_be_looked_at(kind: Any, dtype: torch.dtype) -> No
     assert torch.equal(kind(linear).weight, linear.weight)
 
 
-@pytest.mark.skipif(not computes(torch.float32), reason="torch was built without MKL")
+@needs_mkl
 def test_weights_in_blocks_take_the_memory_of_whole_blocks_and_their_layers_can_be_copied() -> None:
     layer = BlockedLinear(nn.Linear(70, BLOCK + 1))
     states = torch.randn(5, 70)
     assert layer.blocks.nbytes == blocked_bytes(BLOCK + 1, 70) == 2 * BLOCK * 70 * 4
     assert torch.equal(copy.deepcopy(layer)(states), layer(states))
+
+
+@needs_mkl
+@pytest.mark.parametrize("outputs", [1, 5 * BLOCK, 5 * BLOCK + 7])
+@pytest.mark.parametrize("bias", [True, False])
+def test_many_rows_are_multiplied_by_the_whole_matrix(outputs: int, bias: bool) -> None:
+    linear = nn.Linear(70, outputs, bias=bias)
+    states = torch.randn(2, blocked_linear._MANY, 70)
+    with torch.inference_mode():
+        assert torch.equal(BlockedLinear(linear)(states), linear(states))
+
+
+@needs_mkl
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "blocked"),
+    [(BLOCK, 8, False), (BLOCK + 1, 8, True), (2**13, 2**10, True), (2**13, 2**10 + 1, False)],
+)
+def test_a_single_block_and_large_matrices_are_packed(outputs: int, inputs: int, blocked: bool) -> None:
+    layer = packed(nn.Linear(inputs, outputs), half=False)
+    assert type(layer) is (BlockedLinear if blocked else PackedLinear)
+    size = packed_bytes(torch.Size([outputs, inputs]), torch.float32, half=False)
+    assert size == (layer.blocks.nbytes if isinstance(layer, BlockedLinear) else 4 * outputs * inputs)
 
 
 @pytest.mark.parametrize("kind", [kind for kind, dtype in KINDS if dtype == torch.float32])

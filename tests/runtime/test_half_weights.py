@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.skipif(not computes(CPU), reason="this processor has no such kernels"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*"),  # torch's compiler imports such things
 ]
-FLOAT32 = type(packed(nn.Linear(1, 1), half=False))
+FLOAT32 = type(packed(nn.Linear(1, 999), half=False))
 PROMPTS = ["ab", "cdefg h", "i"]
 
 

@@ -114,8 +114,8 @@ def _exponential(bits: Tensor) -> Tensor:
 
 
 def _number(value: float, operand: Tensor) -> Any:
-    """A number as what `operand` is best computed with. On a CPU that is a tensor: torch would make one of the
-    number, and convert it, in every call, at a few microseconds each."""
+    """A number as what `operand` is best computed with. On a CPU that is a tensor: torch would make one of
+    the number, and convert it, in every call, at a few microseconds each."""
     if operand.device.type != "cpu" or torch.compiler.is_compiling():
         return value
     return _tensor(value, operand.dtype)
