@@ -29,6 +29,7 @@ class Execution:
         self.faults: list[Tensor] = []
         self.device = inputs.device
         self.dtype = inputs.dtype
+        self.one = torch.ones(1, 1, dtype=self.dtype, device=self.device)
 
     def run(self, nodes: tuple[Node, ...], last_uses: tuple[tuple[int, ...], ...]) -> Tensor | Dist:
         """The value of the last node."""
@@ -48,7 +49,8 @@ class Execution:
             case "position":
                 return self.inputs.positions[str(node.payload)].to(self.dtype)
             case "constant":
-                return torch.full((1, 1), cast(float, node.payload), dtype=self.dtype, device=self.device)
+                value = cast(float, node.payload)
+                return self.one if value == 1 else self.one.new_full((1, 1), value)
             case "linear":
                 return self._linear(node)
             case "multiply" | "divide":
@@ -95,7 +97,10 @@ class Execution:
             values = term.logits if isinstance(term, Dist) else term
             if self.exact:  # what is undefined, not the product, so that the gradient of a zero weight stays
                 values = torch.where((weight == 0) & ~values.isfinite(), 0.0, values)
-            total = weight * values if total is None else torch.addcmul(total, weight, values)
+            if weight is self.one and values.dtype == self.dtype:  # without a pass to multiply by it
+                total = values if total is None else total + values
+            else:
+                total = weight * values if total is None else torch.addcmul(total, weight, values)
         if node.type is Type.SCALAR:
             assert total is not None
             return total

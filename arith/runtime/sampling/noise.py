@@ -6,16 +6,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from arith.runtime.sending import send
 
-GOLDEN_GAMMA = 0x9E3779B97F4A7C15
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
 # The largest float32 below 1, over 2^31: 31 random bits then give a number strictly between 0 and 1.
 UNIT = (1 - 2**-24) / 2**31
 # The streams of a row: numbers of tokens, of blocks, and of which token of a block comes first.
-STREAMS = (0, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB)
+STREAMS = np.array([0, 0xA0761D6478BD642F, 0xE7037ED1A0B428DB], dtype=np.uint64)
 BLOCK_BITS = 6
 BLOCK = 1 << BLOCK_BITS
 """How many tokens a block has."""
@@ -45,12 +47,10 @@ def exponential_noise(
 def row_words(keys: Sequence[int], steps: Sequence[int], device: torch.device | str) -> Tensor:
     """What rows at a step bring to their random numbers: the halves of a 64-bit word for each of the streams
     of `STREAMS`, int32 `[streams, 2, rows, 1]`."""
-    words = [
-        [_mix64((key ^ stream) + (step + 1) * GOLDEN_GAMMA) for key, step in zip(keys, steps, strict=True)]
-        for stream in STREAMS
-    ]
-    halves = [[[_signed(word >> shift & 0xFFFFFFFF) for word in one] for shift in (0, 32)] for one in words]
-    return send(halves, torch.device(device), torch.int32).unsqueeze(-1)
+    own, ahead = np.array(keys, dtype=np.uint64), np.array(steps, dtype=np.uint64) + np.uint64(1)
+    words = _mix64((own ^ STREAMS[:, None]) + ahead * GOLDEN_GAMMA)
+    halves = words.astype("<u8").view("<i4").reshape(len(STREAMS), len(keys), 2, 1)  # the low one first
+    return send(np.ascontiguousarray(halves.transpose(0, 2, 1, 3)), torch.device(device), torch.int32)
 
 
 def noise_of(codes: Tensor, words: Tensor) -> Tensor:
@@ -137,12 +137,12 @@ def token_codes(vocabulary: int, device: torch.device | str) -> Tensor:
     return codes.to(torch.int32).unsqueeze(0).to(device)
 
 
-def _mix64(value: int) -> int:
+def _mix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The output function of SplitMix64: a step of a row is a step of that generator seeded with its key."""
-    value &= 0xFFFFFFFFFFFFFFFF
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return value ^ (value >> 31)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed
 
 
 def _signed(value: int) -> int:

@@ -15,7 +15,7 @@ Race = Callable[[Tensor, Tensor, Tensor], Tensor]
 int64 `[rows]`."""
 
 HEATS = 48  # blocks of tokens that are run for a row: at temperature 1 more can hardly win
-FEW = 2**17  # scores, up to which it is quicker to race them all
+FEW = 2**15  # scores, up to which it is quicker to race them all
 
 
 def first_arrival(scores: Tensor, noise: Tensor) -> Tensor:
