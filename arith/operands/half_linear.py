@@ -14,8 +14,7 @@ from arith.operands.packed_weight import PackedWeight
 # What is behind the overload, which looks for a tracer's arguments in Python, five microseconds a call.
 _KERNEL: Any = torch.ops.quantized.linear_dynamic_fp16.default._op
 _ENGINES = ("fbgemm", "x86")  # torch's names for the kernels of x86 processors
-BLOCK = (16, 512)
-"""How many outputs and inputs the kernels lay out together, filled up with zeros."""
+_BLOCK = (16, 512)  # outputs and inputs that the kernels lay out together, filled up with zeros
 
 
 class _Packed(torch.jit.RecursiveScriptClass):  # type: ignore[misc, name-defined]
@@ -65,7 +64,7 @@ class HalfLinear(nn.Module):
 
 def half_bytes(outputs: int, inputs: int) -> int:
     """The bytes that a `HalfLinear` takes for a matrix of that size."""
-    blocks = [-(-size // block) * block for size, block in zip((outputs, inputs), BLOCK, strict=True)]
+    blocks = [-(-size // block) * block for size, block in zip((outputs, inputs), _BLOCK, strict=True)]
     return 2 * blocks[0] * blocks[1]
 
 

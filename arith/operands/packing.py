@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from arith.operands import blocked_linear, half_linear, packed_linear
+from arith.operands import blocked_linear, packed_linear
 from arith.operands.adapters import untuned_modules
 from arith.operands.blocked_linear import BlockedLinear, blocked_bytes
 from arith.operands.half_linear import HalfLinear, fits, half_bytes, saves
@@ -48,11 +48,12 @@ def packed_bytes(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
     return outputs * inputs * dtype.itemsize
 
 
-def output_block(dtype: torch.dtype, *, half: bool) -> int:
-    """How many outputs the kernels of such layers compute together."""
+def filler(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
+    """How many outputs that are 0 a layer with weights `[out, in]` had better have besides."""
     if half:
-        return half_linear.BLOCK[0]
-    return blocked_linear.BLOCK if blocked_linear.computes(dtype) else packed_linear.BLOCK
+        return 0
+    outputs = shape[0]
+    return -outputs % blocked_linear.BLOCK if _blocked(shape, dtype) else packed_linear.filler(outputs)
 
 
 def packable(layer: nn.Module) -> bool:

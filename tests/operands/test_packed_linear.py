@@ -12,7 +12,7 @@ from arith.operands import LLM, blocked_linear
 from arith.operands.adapters import attach
 from arith.operands.blocked_linear import BLOCK, BlockedLinear, blocked_bytes, computes
 from arith.operands.loading import load_model
-from arith.operands.packed_linear import PackedLinear, packs, round_rows
+from arith.operands.packed_linear import PackedLinear, filler, packs, round_rows
 from arith.operands.packing import pack_linears, packed, packed_bytes
 
 CPU = torch.device("cpu")
@@ -111,6 +111,15 @@ def test_rows_are_rounded_to_few_numbers_and_by_a_ninth_at_most() -> None:
     assert rounded[:16] == list(range(1, 17))
     assert len(set(rounded)) == 16 + 8 * 8
     assert all(round_rows(found) == found for found in rounded)
+
+
+def test_outputs_are_dealt_out_evenly_to_the_threads_where_few_more_are_needed_for_it() -> None:
+    threads = torch.get_num_threads()
+    for outputs in range(1, 9000, 61):
+        filled, blocks = outputs + filler(outputs), -(-outputs // 64)
+        even = -(-blocks // threads) * threads
+        wanted = even if blocks < even <= blocks * 17 / 16 else 0
+        assert filled == (wanted * 64 or outputs)
 
 
 def test_a_models_linear_layers_are_packed_and_its_logits_stay(tiny_llama: str) -> None:

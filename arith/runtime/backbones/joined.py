@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from arith.operands.half_linear import fits
 from arith.operands.packed_weight import PackedWeight
-from arith.operands.packing import output_block, packable, packed
+from arith.operands.packing import filler, packable, packed
 from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
 
@@ -37,8 +37,7 @@ class Joint(nn.Module):
         half = half and all(fits(linear.weight) for linear in linears)
         matrices = [_balanced(layer) if half else (layer.down, layer.up) for _, layer in adapted]
         downs = [down for down, _ in matrices]
-        block = output_block(linears[0].weight.dtype, half=half)
-        self.product = packed(_stacked(linears, downs, block), half=half)
+        self.product = packed(_stacked(linears, downs, half=half), half=half)
         self.widths = [linear.out_features for linear in linears]
         self.wide, self.ranks = sum(self.widths), sum(map(len, downs))
         self.sizes = [*self.widths, self.product.out_features - self.wide]
@@ -219,12 +218,13 @@ def _balanced(layer: MixedLora) -> tuple[Tensor, Tensor]:
     return layer.down / scale, layer.up * scale
 
 
-def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor], block: int) -> nn.Linear:
+def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor], *, half: bool) -> nn.Linear:
     """One layer with the outputs of all of these, of matrices `[ranks, in]` that have no bias, and perhaps
-    some that are 0, so that they are whole blocks."""
+    some that are 0 (see `filler`)."""
     parts = [*(linear.weight.detach() for linear in linears), *downs]
-    filler = _filler(sum(map(len, parts)), block, torch.get_num_threads())
-    weight = torch.cat([*parts, parts[0].new_zeros(filler, parts[0].shape[1])])
+    outputs, inputs = sum(map(len, parts)), parts[0].shape[1]
+    added = filler(torch.Size([outputs, inputs]), parts[0].dtype, half=half)
+    weight = torch.cat([*parts, parts[0].new_zeros(added, inputs)])
     joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)
     if any(linear.bias is not None for linear in linears):
@@ -235,11 +235,3 @@ def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor], block: int) 
         rest = len(weight) - sum(map(len, biases))
         joined.bias = nn.Parameter(torch.cat([*biases, weight.new_zeros(rest)]), requires_grad=False)
     return joined
-
-
-def _filler(outputs: int, block: int, threads: int) -> int:
-    """How many outputs to add. The kernels take them in blocks, and blocks that can't be dealt out evenly to
-    the threads cost a quarter more for many rows; a sixteenth more blocks at most are worth it."""
-    blocks = -(-outputs // block)
-    even = -(-blocks // threads) * threads
-    return (even if even <= blocks * 17 / 16 else blocks) * block - outputs
