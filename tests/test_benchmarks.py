@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from arith import LLM, Engine
+from arith.runtime.trial import Trial
 from benchmarks import speed, subject
+from benchmarks.attention import timed_attention
 
 MARKED = {  # with a mark to reach
     "floor": {"plain forwards", "plain forwards, our cache"},
@@ -78,3 +81,10 @@ def test_a_step_takes_no_less_than_its_forwards(run: Any) -> None:
 def test_what_needs_an_accelerator_says_so_in_the_last_line(run: Any) -> None:
     table, found = run("--shape", "7B")
     assert table == [] and found["figures"] == [] and "accelerator" in found["skipped"][0]
+
+
+def test_attention_is_timed_wherever_a_model_calls_it(tiny_llama: str) -> None:
+    trial = Trial(Engine(LLM(tiny_llama, template="raw"), compile="off"), ["abc"], 5)
+    with timed_attention() as spent:
+        trial.run(1)
+    assert len(spent.prompts) == 2 and len(spent.steps) == 4 * 2, "of two layers, four steps"

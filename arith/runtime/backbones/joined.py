@@ -57,6 +57,8 @@ class Joint(nn.Module):
 
     def part(self, number: int, states: Tensor) -> Tensor:
         """What that layer gives: `[..., in]` to `[..., out]`."""
+        if len(self.widths) == 1:
+            return self.parts(states)[0]
         if states is not self._states:
             self._parts, self._states = self.parts(states), states
         part = self._parts[number]
