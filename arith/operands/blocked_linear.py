@@ -74,10 +74,15 @@ class BlockedLinear(nn.Module):
             return hidden
         return _multiply(states, self.blocks, self.bias, self.out_features)
 
+    @staticmethod
+    def bytes_for(outputs: int, inputs: int, _dtype: torch.dtype) -> int:
+        """The memory of weights `[out, in]`, in bytes."""
+        return (outputs + BlockedLinear.filler(outputs)) * inputs * 4
 
-def blocked_bytes(outputs: int, inputs: int) -> int:
-    """The bytes that a `BlockedLinear` takes for a matrix of that size."""
-    return -(-outputs // BLOCK) * BLOCK * inputs * 4
+    @staticmethod
+    def filler(outputs: int) -> int:
+        """How many outputs that are 0 a layer had better have besides."""
+        return -outputs % BLOCK
 
 
 def computes(dtype: torch.dtype) -> bool:

@@ -45,7 +45,7 @@ class HalfLinear(nn.Module):
     @property
     def nbytes(self) -> int:
         """The memory of the weights, in bytes."""
-        return half_bytes(self.out_features, self.in_features)
+        return self.bytes_for(self.out_features, self.in_features, torch.float32)
 
     def forward(self, states: Tensor) -> Tensor:
         """`[..., in]` to `[..., out]`, both float32."""
@@ -61,16 +61,21 @@ class HalfLinear(nn.Module):
         weight: Tensor = torch.ops.quantized.linear_unpack_fp16(self.packed)[0]
         return weight
 
+    @staticmethod
+    def bytes_for(outputs: int, inputs: int, _dtype: torch.dtype) -> int:
+        """The memory of weights `[out, in]`, in bytes."""
+        blocks = [-(-size // block) * block for size, block in zip((outputs, inputs), _BLOCK, strict=True)]
+        return 2 * blocks[0] * blocks[1]
 
-def half_bytes(outputs: int, inputs: int) -> int:
-    """The bytes that a `HalfLinear` takes for a matrix of that size."""
-    blocks = [-(-size // block) * block for size, block in zip((outputs, inputs), _BLOCK, strict=True)]
-    return 2 * blocks[0] * blocks[1]
+    @staticmethod
+    def filler(_outputs: int) -> int:
+        """How many outputs that are 0 a layer had better have besides."""
+        return 0
 
 
 def saves(outputs: int, inputs: int) -> bool:
     """Whether that is less than float32 takes, as it is but for few inputs."""
-    return half_bytes(outputs, inputs) < 4 * outputs * inputs
+    return HalfLinear.bytes_for(outputs, inputs, torch.float32) < 4 * outputs * inputs
 
 
 def fits(weight: Tensor) -> bool:

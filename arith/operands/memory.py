@@ -19,7 +19,7 @@ from arith.operands.llm import Weights
 from arith.operands.loading import resolve_device
 from arith.operands.locate import locate
 from arith.operands.packed_linear import packs
-from arith.operands.packing import packed_bytes
+from arith.operands.packing import packed_kind
 from arith.operands.precision import default_dtype, keeps_half, named_dtype
 from arith.operands.reward_model import RewardModel
 
@@ -211,9 +211,7 @@ def _linear_bytes(model: Any, weights: Weights, found: _Checkpoint, half: bool) 
         return {}
     embeddings = _embeddings(model)
     matrices = [one.weight for one in linears if type(one) is torch.nn.Linear]
-    return {
-        id(one): packed_bytes(one.shape, found.dtype, half=half) for one in matrices if one is not embeddings
-    }
+    return {id(one): _packed_bytes(one, found, half) for one in matrices if one is not embeddings}
 
 
 def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
@@ -223,7 +221,12 @@ def _tied_copies(model: Any, found: _Checkpoint, half: bool) -> int:
         return 0
     if head.weight is not _embeddings(model):
         return 0
-    return packed_bytes(head.weight.shape, found.dtype, half=half)
+    return _packed_bytes(head.weight, found, half)
+
+
+def _packed_bytes(matrix: torch.Tensor, found: _Checkpoint, half: bool) -> int:
+    outputs, inputs = matrix.shape
+    return packed_kind(matrix.shape, found.dtype, half=half).bytes_for(outputs, inputs, found.dtype)
 
 
 def _embeddings(model: Any) -> torch.Tensor | None:

@@ -62,6 +62,21 @@ class PackedLinear(nn.Module):
         product = _multiply(flat, self.packed, self.bias)[:rows]
         return product.view(*states.shape[:-1], self.out_features)
 
+    @staticmethod
+    def bytes_for(outputs: int, inputs: int, dtype: torch.dtype) -> int:
+        """The memory of weights `[out, in]` of that dtype, in bytes."""
+        return outputs * inputs * dtype.itemsize
+
+    @staticmethod
+    def filler(outputs: int) -> int:
+        """How many outputs that are 0 a layer had better have besides. Blocks of them that can't be dealt out
+        evenly to the threads cost a quarter more for many rows; a sixteenth more blocks at most are worth
+        it."""
+        threads = torch.get_num_threads()
+        blocks = -(-outputs // _BLOCK)
+        even = -(-blocks // threads) * threads
+        return even * _BLOCK - outputs if blocks < even <= blocks * 17 / 16 else 0
+
 
 def round_rows(rows: int) -> int:
     """The next number with at most four significant bits.
@@ -71,15 +86,6 @@ def round_rows(rows: int) -> int:
     """
     step = 1 << max(0, (rows - 1).bit_length() - 4)
     return -(-rows // step) * step
-
-
-def filler(outputs: int) -> int:
-    """How many outputs to add. Blocks of them that can't be dealt out evenly to the threads cost a quarter
-    more for many rows; a sixteenth more blocks at most are worth it."""
-    threads = torch.get_num_threads()
-    blocks = -(-outputs // _BLOCK)
-    even = -(-blocks // threads) * threads
-    return even * _BLOCK - outputs if blocks < even <= blocks * 17 / 16 else 0
 
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from arith.operands import blocked_linear, packed_linear
+from arith.operands import blocked_linear
 from arith.operands.adapters import untuned_modules
-from arith.operands.blocked_linear import BlockedLinear, blocked_bytes
-from arith.operands.half_linear import HalfLinear, fits, half_bytes, saves
+from arith.operands.blocked_linear import BlockedLinear
+from arith.operands.half_linear import HalfLinear, fits, saves
 from arith.operands.packed_linear import PackedLinear, packs
 
 Packed = BlockedLinear | HalfLinear | PackedLinear
@@ -31,29 +31,18 @@ def pack_linears(model: nn.Module, *, half: bool = False) -> None:
 def packed(linear: nn.Linear, *, half: bool) -> Packed:
     """What takes the place of that layer. With `half` the weights of a float32 one become float16, where
     these have room for them and that saves memory."""
-    wide = linear.weight.dtype == torch.float32 and saves(linear.out_features, linear.in_features)
-    if half and wide and fits(linear.weight):
-        return HalfLinear(linear)
-    blocked = _blocked(linear.weight.shape, linear.weight.dtype)
-    return BlockedLinear(linear) if blocked else PackedLinear(linear)
+    weight = linear.weight
+    return packed_kind(weight.shape, weight.dtype, half=half and fits(weight))(linear)
 
 
-def packed_bytes(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
-    """The bytes that weights `[out, in]` of that dtype take in a packed layer."""
+def packed_kind(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> type[Packed]:
+    """The kind of layer that takes the place of one with weights `[out, in]` of that dtype."""
     outputs, inputs = shape
-    if half and saves(outputs, inputs):
-        return half_bytes(outputs, inputs)
-    if _blocked(shape, dtype):
-        return blocked_bytes(outputs, inputs)
-    return outputs * inputs * dtype.itemsize
-
-
-def filler(shape: torch.Size, dtype: torch.dtype, *, half: bool) -> int:
-    """How many outputs that are 0 a layer with weights `[out, in]` had better have besides."""
-    if half:
-        return 0
-    outputs = shape[0]
-    return -outputs % blocked_linear.BLOCK if _blocked(shape, dtype) else packed_linear.filler(outputs)
+    if half and dtype == torch.float32 and saves(outputs, inputs):
+        return HalfLinear
+    if blocked_linear.computes(dtype) and blocked_linear.pays(outputs, inputs):
+        return BlockedLinear
+    return PackedLinear
 
 
 def packable(layer: nn.Module) -> bool:
@@ -61,7 +50,3 @@ def packable(layer: nn.Module) -> bool:
     if type(layer) is not nn.Linear or hasattr(layer, "_hf_hook"):
         return False
     return packs(layer.weight.device, layer.weight.dtype)
-
-
-def _blocked(shape: torch.Size, dtype: torch.dtype) -> bool:
-    return blocked_linear.computes(dtype) and blocked_linear.pays(*shape)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear as product
 
-from arith.operands.half_linear import HalfLinear, computes, fits, half_bytes
+from arith.operands.half_linear import HalfLinear, computes, fits
 from arith.operands.packing import pack_linears, packed
 
 CPU = torch.device("cpu")
@@ -93,7 +93,8 @@ def test_only_float32_layers_are_halved_and_only_where_it_is_asked_for() -> None
 
 def test_layers_whose_few_inputs_would_be_filled_up_to_more_memory_stay_float32() -> None:
     """The kernels fill 512 inputs and 16 outputs up with zeros."""
-    assert half_bytes(16, 512) == 2 * 16 * 512 and half_bytes(17, 513) == 2 * 32 * 1024
+    assert HalfLinear.bytes_for(16, 512, torch.float32) == 2 * 16 * 512
+    assert HalfLinear.bytes_for(17, 513, torch.float32) == 2 * 32 * 1024
     for inputs, kind in ((256, FLOAT32), (272, HalfLinear), (512, HalfLinear), (528, HalfLinear)):
         layer = packed(nn.Linear(inputs, 16), half=True)
         assert type(layer) is kind

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM
 
 from arith.operands import LLM, blocked_linear
 from arith.operands.adapters import attach
-from arith.operands.blocked_linear import BLOCK, BlockedLinear, blocked_bytes, computes
+from arith.operands.blocked_linear import BLOCK, BlockedLinear, computes
 from arith.operands.loading import load_model
-from arith.operands.packed_linear import PackedLinear, filler, packs, round_rows
-from arith.operands.packing import pack_linears, packed, packed_bytes
+from arith.operands.packed_linear import PackedLinear, packs, round_rows
+from arith.operands.packing import pack_linears, packed, packed_kind
 
 CPU = torch.device("cpu")
 DTYPES = [dtype for dtype in (torch.float32, torch.bfloat16) if packs(CPU, dtype)]
@@ -61,7 +61,7 @@ def test_the_weights_can_still_be_looked_at(kind: Any, dtype: torch.dtype) -> No
 def test_weights_in_blocks_take_the_memory_of_whole_blocks_and_their_layers_can_be_copied() -> None:
     layer = BlockedLinear(nn.Linear(70, BLOCK + 1))
     states = torch.randn(5, 70)
-    assert layer.blocks.nbytes == blocked_bytes(BLOCK + 1, 70) == 2 * BLOCK * 70 * 4
+    assert layer.blocks.nbytes == BlockedLinear.bytes_for(BLOCK + 1, 70, torch.float32) == 2 * BLOCK * 70 * 4
     assert torch.equal(copy.deepcopy(layer)(states), layer(states))
 
 
@@ -82,8 +82,9 @@ def test_many_rows_are_multiplied_by_the_whole_matrix(outputs: int, bias: bool) 
 )
 def test_a_single_block_and_large_matrices_are_packed(outputs: int, inputs: int, blocked: bool) -> None:
     layer = packed(nn.Linear(inputs, outputs), half=False)
-    assert type(layer) is (BlockedLinear if blocked else PackedLinear)
-    size = packed_bytes(torch.Size([outputs, inputs]), torch.float32, half=False)
+    kind = packed_kind(torch.Size([outputs, inputs]), torch.float32, half=False)
+    assert type(layer) is kind is (BlockedLinear if blocked else PackedLinear)
+    size = kind.bytes_for(outputs, inputs, torch.float32)
     assert size == (layer.blocks.nbytes if isinstance(layer, BlockedLinear) else 4 * outputs * inputs)
 
 
@@ -116,7 +117,7 @@ def test_rows_are_rounded_to_few_numbers_and_by_a_ninth_at_most() -> None:
 def test_outputs_are_dealt_out_evenly_to_the_threads_where_few_more_are_needed_for_it() -> None:
     threads = torch.get_num_threads()
     for outputs in range(1, 9000, 61):
-        filled, blocks = outputs + filler(outputs), -(-outputs // 64)
+        filled, blocks = outputs + PackedLinear.filler(outputs), -(-outputs // 64)
         even = -(-blocks // threads) * threads
         wanted = even if blocks < even <= blocks * 17 / 16 else 0
         assert filled == (wanted * 64 or outputs)

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from arith.operands.blocked_linear import BlockedLinear
 from arith.operands.half_linear import fits
 from arith.operands.packed_weight import PackedWeight
-from arith.operands.packing import filler, packable, packed
+from arith.operands.packing import packable, packed, packed_kind
+from arith.runtime.backbones.adapted_linear import AdaptedLinear
 from arith.runtime.backbones.head import MISFITS, misfit, without_cache
 from arith.runtime.backbones.lora import LaneAdapters, MixedLora
 
@@ -35,7 +37,7 @@ class Joint(nn.Module):
         self.lanes = lanes
         self.place = adapted[0][1].place if adapted else ""
         half = half and all(fits(linear.weight) for linear in linears)
-        matrices = [_balanced(layer) if half else (layer.down, layer.up) for _, layer in adapted]
+        matrices = [_balanced(layer) if half else (layer.down.t(), layer.up) for _, layer in adapted]
         downs = [down for down, _ in matrices]
         self.product = packed(_stacked(linears, downs, half=half), half=half)
         self.widths = [linear.out_features for linear in linears]
@@ -44,11 +46,11 @@ class Joint(nn.Module):
         # The parts of a product: outputs of the layers, low-rank states of those with adapters, and the rest.
         ranks = [len(down) for down in downs]
         self.cuts = [*self.widths, *ranks, self.product.out_features - self.wide - self.ranks]
-        # Of each layer with adapters: the numbers of both its parts, and its B matrices.
-        self.adapted = [
-            (number, len(layers) + place, f"up_{number}") for place, (number, _) in enumerate(adapted)
-        ]
+        # Of each layer with adapters: the numbers of both its parts, and its B matrices, which are found here
+        # without a look-up of buffers.
+        self.adapted: list[tuple[int, int, Tensor]] = []
         for (number, _), (_, up) in zip(adapted, matrices, strict=True):
+            self.adapted.append((number, len(layers) + len(self.adapted), up))
             self.register_buffer(f"up_{number}", up)
         layout = tuple(owner for _, layer in adapted for owner in layer.layout)
         self.mask = lanes.number(layout, downs[0]) if downs else None
@@ -79,8 +81,8 @@ class Joint(nn.Module):
             low = product.narrow(-1, self.wide, self.ranks)
             self.lanes.by_lane(low, mask.shape[0], self.place).mul_(mask)
             flat: Sequence[Tensor] = product.view(-1, product.shape[-1]).split_with_sizes(self.cuts, dim=1)
-            for output, states_of, name in self.adapted:
-                flat[output].addmm_(flat[states_of], getattr(self, name))
+            for output, low_states, up in self.adapted:
+                flat[output].addmm_(flat[low_states], up)
         return product
 
 
@@ -133,10 +135,22 @@ def join_linears(model: PreTrainedModel, lanes: LaneAdapters, *, half: bool = Fa
         [place] for place, layer in layers.items() if isinstance(layer, MixedLora) and place not in joined
     ]
     for group in groups:
-        joint = Joint([layers.pop(place) for place in group], lanes, half=half)  # their memory is free then
-        for number, place in enumerate(group):
+        # By their places alone, so that their memory is free before others are made.
+        members = _members([layers.pop(place) for place in group], lanes, half=half)
+        for place, member in zip(group, members, strict=True):
             parent, _, name = place.rpartition(".")
-            setattr(model.get_submodule(parent), name, JoinedLinear(joint, number))
+            setattr(model.get_submodule(parent), name, member)
+
+
+def _members(layers: Sequence[Layer], lanes: LaneAdapters, *, half: bool) -> Sequence[nn.Module]:
+    """What takes the places of layers that belong together, or of a single one with adapters."""
+    first = layers[0]
+    if len(layers) == 1 and isinstance(first, MixedLora):
+        weight = _linear(first).weight
+        if packed_kind(weight.shape, weight.dtype, half=half) is BlockedLinear:
+            return [AdaptedLinear(first)]
+    joint = Joint(layers, lanes, half=half)
+    return [JoinedLinear(joint, number) for number in range(len(layers))]
 
 
 @dataclass(frozen=True)
@@ -215,17 +229,18 @@ def _linear(layer: Layer) -> nn.Linear:
 def _balanced(layer: MixedLora) -> tuple[Tensor, Tensor]:
     """The layer's A and B matrices, each rank scaled by a power of 2 so that its largest number in A is about
     1: float16 has as many bits for it then as for the base's weights."""
-    _, exponents = torch.frexp(layer.down.abs().amax(dim=1, keepdim=True))
-    scale = torch.ldexp(torch.ones_like(exponents, dtype=layer.down.dtype), exponents)
-    return layer.down / scale, layer.up * scale
+    down = layer.down.t()
+    _, exponents = torch.frexp(down.abs().amax(dim=1, keepdim=True))
+    scale = torch.ldexp(torch.ones_like(exponents, dtype=down.dtype), exponents)
+    return down / scale, layer.up * scale
 
 
 def _stacked(linears: Sequence[nn.Linear], downs: Sequence[Tensor], *, half: bool) -> nn.Linear:
     """One layer with the outputs of all of these, of matrices `[ranks, in]` that have no bias, and perhaps
-    some that are 0 (see `filler`)."""
+    some that are 0 (`filler`)."""
     parts = [*(linear.weight.detach() for linear in linears), *downs]
     outputs, inputs = sum(map(len, parts)), parts[0].shape[1]
-    added = filler(torch.Size([outputs, inputs]), parts[0].dtype, half=half)
+    added = packed_kind(torch.Size([outputs, inputs]), parts[0].dtype, half=half).filler(outputs)
     weight = torch.cat([*parts, parts[0].new_zeros(added, inputs)])
     joined = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)

@@ -111,8 +111,7 @@ class MixedLora(nn.Module):
         self.register_buffer("up", torch.cat(ups, dim=1).t().contiguous())  # [ranks, out]
         self.number = lanes.number(self.layout, self.up)
         self.embed_scale = getattr(layer.base_layer, "embed_scale", None) if self.embeds else None
-        joined = torch.cat(downs)  # [ranks, in]; by embeddings it is looked up by token: [tokens, ranks]
-        self.register_buffer("down", joined.t().contiguous() if self.embeds else joined)
+        self.register_buffer("down", torch.cat(downs).t().contiguous())  # [in, ranks]
 
     down: Tensor
     up: Tensor
@@ -130,7 +129,7 @@ class MixedLora(nn.Module):
         if self.embeds:
             low = nn.functional.embedding(states, self.down)
         else:
-            low = nn.functional.linear(states.to(self.down.dtype), self.down)
+            low = states.to(self.down.dtype) @ self.down
         low = (self.lanes.by_lane(low, mask.shape[0], self.place) * mask).reshape(-1, low.shape[-1])
         if self.embed_scale is not None:
             low = low * self.embed_scale
