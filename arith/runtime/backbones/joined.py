@@ -2,7 +2,8 @@
 
 The projections to queries, keys and values read the same states, and so do those of a gated feed-forward
 layer. One wide product is quicker than three narrow ones, and the A matrices of LoRA adapters (see `lora`)
-are further outputs of it. Which layers belong together is seen in a forward of the model.
+are further outputs of it; so are those of a single layer, unless it is one in blocks (see `adapted_linear`).
+Which layers belong together is seen in a forward of the model.
 """
 
 from collections import Counter
