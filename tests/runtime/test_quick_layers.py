@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from arith.operands.llm import LLM
 from arith.operands.loading import load_model
 from arith.operands.packed_linear import packs
-from arith.runtime.backbones.backbone import Backbone, LaneRequest, make_backbone
+from arith.runtime.backbones.backbone import Backbone, make_backbone
 from arith.runtime.backbones.cache import SlotCache
 from arith.runtime.backbones.own_forward import own_code
 from arith.runtime.backbones.quick_attention import QuickAttention
@@ -22,23 +22,11 @@ from arith.runtime.backbones.quick_feed_forward import QuickFeedForward
 from arith.runtime.backbones.quick_layer import QuickLayer
 from tests.conftest import save_lora
 from tests.runtime.plain import Plain, check, load, prompt
+from tests.runtime.small_models import HEADS, LAYERS, SMALL, logits_of, plain_logits
+from tests.runtime.small_models import save as save_model
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this processor has no such kernels")
-LAYERS = 4
-SMALL: dict[str, Any] = {
-    "vocab_size": 270,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-    "pad_token_id": 0,
-    "initializer_range": 0.3,
-    "tie_word_embeddings": False,
-}
-HEADS = {"head_dim": 16}  # of another width than the hidden states
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
 ATTENTION, FEED_FORWARD, LAYER = QuickAttention, QuickFeedForward, QuickLayer
 ALL = {ATTENTION, FEED_FORWARD, LAYER}
@@ -71,37 +59,11 @@ KINDS: dict[str, tuple[dict[str, Any], set[type]]] = {
 
 
 def save(kind: str, folder: Path) -> str:
-    config: Any = getattr(transformers, f"{kind}Config")(**KINDS[kind][0])
-    builder: Any = transformers.AutoModelForCausalLM
-    torch.manual_seed(1)
-    builder.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    return str(folder)
+    return save_model(kind, KINDS[kind][0], folder)
 
 
 def quick_parts(backbone: Backbone) -> Counter[type]:
-    return Counter(type(vars(one)["quick"]) for one in backbone.model.modules() if "quick" in vars(one))
-
-
-def logits_of(backbone: Backbone, adapters: tuple[str | None, ...] = (None, None)) -> list[Tensor]:
-    """Those after ragged prompts, after a step, and after different numbers of further tokens."""
-    requests = [
-        LaneRequest(adapter, prompt(length), 2) for adapter, length in zip(adapters, (19, 3), strict=True)
-    ]
-    lanes, opened = backbone.open(requests)
-    stepped = backbone.step(lanes, [5, 7])
-    return [*opened, *stepped[:, None], *backbone.extend(lanes, [[9], [11, 12, 13]])]
-
-
-def plain_logits(plain: Plain) -> list[Tensor]:
-    first, second = prompt(19), prompt(3)
-    return [
-        plain(first, 2),
-        plain(second, 2),
-        plain([*first, 5]),
-        plain([*second, 7]),
-        plain([*first, 5, 9]),
-        plain([*second, 7, 11, 12, 13], 3),
-    ]
+    return Counter(type(vars(one)["quick"]) for one in backbone.model.model.modules() if "quick" in vars(one))
 
 
 @pytest.mark.parametrize("kind", KINDS)

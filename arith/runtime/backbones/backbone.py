@@ -26,6 +26,7 @@ from arith.runtime.backbones.probe import disagreement, runs_ragged
 from arith.runtime.backbones.quick_attention import use_quick_attention
 from arith.runtime.backbones.quick_feed_forward import use_quick_feed_forward
 from arith.runtime.backbones.quick_layer import use_quick_layers
+from arith.runtime.backbones.quick_model import use_quick_model
 from arith.runtime.backbones.recompute import RecomputeBackbone
 from arith.runtime.backbones.rotary import use_quick_rotary
 from arith.runtime.backbones.slot_forward import SlotForward
@@ -176,6 +177,7 @@ def make_backbone(
     use_grouped_attention(model)
     use_quick_attention(model, lanes)
     use_quick_layers(model, lanes)
+    use_quick_model(model, lanes, layout)
     window = next(iter(turning_lengths(model.config)), None)
     slots = SlotBackbone(SlotForward(model, vocabulary, layout, lanes, early, window=window))
     # What slots are tried against; it stays for texts that outgrow them, which only longrope's do.

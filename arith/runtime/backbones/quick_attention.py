@@ -15,7 +15,7 @@ from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import own_code, use_forwards
 from arith.runtime.backbones.ragged import Ragged
 from arith.runtime.backbones.rotary import FUNCTION, Rotary
-from arith.runtime.backbones.slot_trial import same_over_slots
+from arith.runtime.backbones.slot_trial import drawn_states, same_over_slots
 
 _PARAMETERS = ("hidden_states", "position_embeddings", "attention_mask", "past_key_values")
 _NAMES = (
@@ -45,7 +45,7 @@ class QuickAttention:
     def __call__(
         self,
         module: nn.Module,
-        states: Tensor,
+        hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None,
         past_key_values: SlotCache,
@@ -53,8 +53,8 @@ class QuickAttention:
         **_others: Any,
     ) -> Tensor:
         """`[rows, tokens, hidden]` to the same; `module` is the one whose code this is instead of."""
-        product = self._projections.run(states)
-        heads = product[..., : self._projections.wide].view(*states.shape[:2], -1, self.size)
+        product = self._projections.run(hidden_states)
+        heads = product[..., : self._projections.wide].view(*hidden_states.shape[:2], -1, self.size)
         turning, values = heads.split_with_sizes(self._cuts, dim=2)
         if self._norms is not None:
             parts = turning.split_with_sizes(self._turned, dim=2)
@@ -108,8 +108,8 @@ def _quick(lanes: LaneAdapters, module: Any) -> QuickAttention | None:
         return None
     quick = QuickAttention(module, projections, rotary)
 
-    def ours(states: Tensor, **named: Any) -> tuple[Tensor, None]:
-        return quick(module, states, **named), None
+    def ours(**named: Any) -> tuple[Tensor, None]:
+        return quick(module, **named), None
 
-    same = same_over_slots(ours, module, lanes, quick.hidden, quick.size, quick.dtype)
-    return quick if same else None
+    given = drawn_states(quick.hidden, quick.size, quick.dtype)
+    return quick if same_over_slots(ours, module, lanes, given) else None

@@ -12,7 +12,7 @@ from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import own_code, use_forwards
 from arith.runtime.backbones.quick_attention import QuickAttention
 from arith.runtime.backbones.quick_feed_forward import QuickFeedForward
-from arith.runtime.backbones.slot_trial import same_over_slots
+from arith.runtime.backbones.slot_trial import drawn_states, same_over_slots
 
 _PARAMETERS = (
     *("hidden_states", "position_embeddings", "attention_mask", "past_key_values"),
@@ -33,10 +33,10 @@ class QuickLayer:
         quick = getattr(layer.mlp, "quick", None)
         self._feed_forward: Any = quick if isinstance(quick, QuickFeedForward) else layer.mlp
 
-    def __call__(self, states: Tensor, **inputs: Any) -> Tensor:
+    def __call__(self, hidden_states: Tensor, **inputs: Any) -> Tensor:
         """`[rows, tokens, hidden]` to the same."""
-        normed = self._before_attention.forward(states)
-        states = states + self.attend(self._attention, normed, **inputs)
+        normed = self._before_attention.forward(hidden_states)
+        states = hidden_states + self.attend(self._attention, normed, **inputs)
         output: Tensor = states + self._feed_forward(self._before_feed_forward.forward(states))
         return output
 
@@ -63,5 +63,5 @@ def _quick(lanes: LaneAdapters, layer: Any) -> QuickLayer | None:
     if not isinstance(attend, QuickAttention) or not own_code(forward, _PARAMETERS, _NAMES):
         return None
     quick = QuickLayer(layer)
-    same = same_over_slots(quick, layer, lanes, attend.hidden, attend.size, attend.dtype)
-    return quick if same else None
+    given = drawn_states(attend.hidden, attend.size, attend.dtype)
+    return quick if same_over_slots(quick, layer, lanes, given) else None

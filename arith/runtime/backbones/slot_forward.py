@@ -53,6 +53,7 @@ class SlotForward:
         self.pool = LanePool(self.context, spare=0 if compiled is None else 1)
         self._vocabulary = vocabulary
         self._layout = layout
+        self._dtype = model.dtype  # kept, since the model looks for it among its parameters
 
     def __call__(
         self,
@@ -109,7 +110,7 @@ class SlotForward:
                 self.model,
                 columns,
                 input_ids=ids[None],
-                attention_mask=self._layout.build(seen, length, self.model.dtype),
+                attention_mask=self._layout.build(seen, length, self._dtype),
                 position_ids=positions[None],
                 past_key_values=self.pool.cache,
                 use_cache=True,
@@ -175,7 +176,7 @@ class SlotForward:
         self.pool.cache.place(where, written, slot_rows(slots, where), length)
         return {
             "input_ids": tokens,
-            "attention_mask": self._layout.build(at, length, self.model.dtype),
+            "attention_mask": self._layout.build(at, length, self._dtype),
             "position_ids": at,
             "past_key_values": self.pool.cache,
             "use_cache": True,
