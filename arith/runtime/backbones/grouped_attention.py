@@ -52,6 +52,23 @@ def grouped_attention(
     return attended.reshape(rows, heads, tokens, value.shape[-1]).transpose(1, 2).contiguous(), None
 
 
+def attention_of_one(
+    query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, scaling: float
+) -> Tensor:
+    """The same for one token a row, in fewer calls: queries `[rows, 1, heads, size]`, keys and values
+    `[rows, key heads, length, size]`; the result `[rows, 1, heads * size]`."""
+    rows, _, heads, size = query.shape
+    groups = heads // key.shape[1]
+    attended = nn.functional.scaled_dot_product_attention(
+        query.view(rows, key.shape[1], groups, size),
+        key,
+        value,
+        attn_mask=attention_mask.expand(-1, -1, groups, -1),
+        scale=scaling,
+    )
+    return attended.reshape(rows, 1, heads * value.shape[-1])
+
+
 def use_grouped_attention(model: PreTrainedModel) -> None:
     """Let a model whose attention is `sdpa` compute it this way."""
     if model.config.get_text_config()._attn_implementation == "sdpa":

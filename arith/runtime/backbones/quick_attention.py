@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from arith.runtime.backbones.cache import SlotCache
-from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
+from arith.runtime.backbones.grouped_attention import NAME, attention_of_one, grouped_attention
 from arith.runtime.backbones.joined import Joint, joint_of
 from arith.runtime.backbones.lora import LaneAdapters
 from arith.runtime.backbones.own_forward import own_code, use_forwards
@@ -61,17 +61,16 @@ class QuickAttention:
             turning = torch.cat([norm(part) for norm, part in zip(self._norms, parts, strict=True)], dim=2)
         cos, sin = position_embeddings
         queries, keys = self._rotary.turn(turning, cos, sin, 2).split_with_sizes(self._turned, dim=2)
-        all_keys, all_values = past_key_values.append(self._layer, keys, values)
-        attended, _ = grouped_attention(
-            module,
-            queries.transpose(1, 2),
-            all_keys,
-            all_values,
-            attention_mask,
-            scaling=self._scaling,
-            ragged=ragged,
-        )
-        output: Tensor = self._output.forward(attended.flatten(2))
+        stored = past_key_values.append(self._layer, keys, values)
+        if ragged is None and attention_mask is not None and hidden_states.shape[1] == 1:
+            attended = attention_of_one(queries, *stored, attention_mask, self._scaling)
+        else:
+            by_head = queries.transpose(1, 2)
+            found = grouped_attention(
+                module, by_head, *stored, attention_mask, scaling=self._scaling, ragged=ragged
+            )
+            attended = found[0].flatten(2)
+        output: Tensor = self._output.forward(attended)
         return output
 
     def takes(self, position_embeddings: Any = None, past_key_values: Any = None, **_others: Any) -> bool:

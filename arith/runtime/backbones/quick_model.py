@@ -50,7 +50,7 @@ class QuickModel:
         self._angles: nn.Module = decoder.rotary_emb
         layers = decoder.layers[: config.num_hidden_layers]
         kinds = getattr(config, "layer_types", None) or [None] * len(layers)
-        self._layers = [(layer, _alone(layer), kind) for layer, kind in zip(layers, kinds, strict=True)]
+        self._layers = [(layer, _alone(layer), kind) for layer, kind in zip(layers, kinds, strict=False)]
         self._norm: nn.Module = decoder.norm
         self._head: nn.Module = model.lm_head
 
