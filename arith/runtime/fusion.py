@@ -40,9 +40,12 @@ class Fused:
         """The log-probabilities `[rows]` of one token a row, for `formula` and each operand; NaN for one that
         ran for no row."""
         found = self.of_formula(tokens)
+        columns = tokens.unsqueeze(-1)
         for name, logits in self.logits.items():
-            nothing = found[FORMULA].new_full((len(tokens),), math.nan)
-            found[name] = nothing if logits is None else log_probs_of(logits, tokens.unsqueeze(-1))
+            if logits is None:
+                found[name] = found[FORMULA].new_full((len(tokens),), math.nan)
+            else:
+                found[name] = log_probs_of(logits, columns)
         return found
 
 

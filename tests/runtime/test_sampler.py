@@ -6,7 +6,7 @@ from torch import Tensor
 
 from arith.runtime.sampling import sampler
 from arith.runtime.sampling.noise import exponential_noise, row_key, row_words, token_codes
-from arith.runtime.sampling.sampler import first_arrival, pruned_race, race, race_on
+from arith.runtime.sampling.sampler import PrunedRace, first_arrival, race, race_on
 
 # The 0.999 quantile of the chi-square distribution, by degrees of freedom.
 LIMIT = {4: 18.47, 7: 24.32, 9: 27.88}
@@ -87,8 +87,9 @@ def both_races(scores: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
     """The winners of the pruned race and of the whole one."""
     rows, vocabulary = scores.shape
     keys = [row_key(seed, '"p"', 0, row) for row in range(rows)]
-    given = token_codes(vocabulary, "cpu"), row_words(keys, list(range(rows)), "cpu")
-    return pruned_race(scores, *given), race(scores, *given)
+    steps = list(range(rows))
+    words = row_words(keys, steps, "cpu")
+    return PrunedRace()(scores, keys, steps), race(scores, token_codes(vocabulary, "cpu"), words)
 
 
 @pytest.mark.parametrize("vocabulary", [49152, 49153, 64 * 49, 4099])
@@ -125,8 +126,7 @@ def test_peaked_scores_are_decided_by_few_blocks(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(sampler, "race", fail)
     keys = [row_key(0, '"p"', 0, row) for row in range(16)]
-    words = row_words(keys, list(range(16)), "cpu")
-    assert torch.equal(pruned_race(scores, token_codes(49152, "cpu"), words), whole)
+    assert torch.equal(PrunedRace()(scores, keys, list(range(16))), whole)
 
 
 def test_samples_of_the_pruned_race_follow_the_softmax(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,9 +134,8 @@ def test_samples_of_the_pruned_race_follow_the_softmax(monkeypatch: pytest.Monke
     monkeypatch.setattr(sampler, "FEW", 0)
     vocabulary = 64 * 52
     scores = torch.randn(vocabulary, generator=torch.Generator().manual_seed(5))
-    words = row_words([row_key(3, '"p"', 0, row) for row in range(5_000)], [1] * 5_000, "cpu")
-    codes = token_codes(vocabulary, "cpu")
-    tokens = pruned_race(scores.expand(5_000, -1), codes, words)
+    keys = [row_key(3, '"p"', 0, row) for row in range(5_000)]
+    tokens = PrunedRace()(scores.expand(5_000, -1), keys, [1] * 5_000)
     probabilities = scores.softmax(-1)
     # By blocks and by places: 51 and 63 degrees of freedom, 87.9 and 103.4 once in a thousand seeds.
     assert chi_square(tokens // 64, probabilities.view(-1, 64).sum(1)) < 87.9
@@ -147,11 +146,12 @@ def test_samples_of_the_pruned_race_follow_the_softmax(monkeypatch: pytest.Monke
 def test_the_compiled_race_is_won_by_the_same_tokens() -> None:
     """With the real compiler, for numbers of rows that it hasn't met, over a vocabulary of odd size."""
     compiled = race_on(torch.device("cpu"), "on")
-    assert race_on(torch.device("cpu"), "auto") is pruned_race
+    assert isinstance(race_on(torch.device("cpu"), "auto"), PrunedRace)
     codes = token_codes(4099, torch.device("cpu"))
     generator = torch.Generator().manual_seed(3)
     with torch.inference_mode():
         for rows in (2, 1, 5, 33):
             scores = torch.randn(rows, 4099, generator=generator).log_softmax(-1)
-            words = row_words([row_key(0, '"p"', 0, row) for row in range(rows)], [7] * rows, "cpu")
-            assert torch.equal(compiled(scores, codes, words), race(scores, codes, words))
+            keys, steps = [row_key(0, '"p"', 0, row) for row in range(rows)], [7] * rows
+            expected = race(scores, codes, row_words(keys, steps, "cpu"))
+            assert torch.equal(compiled(scores, keys, steps), expected)

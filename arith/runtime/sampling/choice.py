@@ -10,7 +10,6 @@ from arith.operands.llm import LLM
 from arith.runtime.answers import Moment
 from arith.runtime.options import Sampling
 from arith.runtime.row import Row
-from arith.runtime.sampling.noise import row_words, token_codes
 from arith.runtime.sampling.processors import Processors
 from arith.runtime.sampling.sampler import Race
 
@@ -61,6 +60,4 @@ class TokenChoice:
             return Chosen(scores.argmax(dim=-1), scores, lost)
         # A row that went back draws with other numbers: its old ones led to what is forbidden.
         steps = [len(moment.tokens) + (moment.row.rewinds << 32) for moment in moments]
-        words = row_words([moment.row.key for moment in moments], steps, scores.device)
-        codes = token_codes(scores.shape[-1], scores.device)
-        return Chosen(self._race(scores, codes, words), scores, lost)
+        return Chosen(self._race(scores, [moment.row.key for moment in moments], steps), scores, lost)

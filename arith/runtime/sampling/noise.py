@@ -59,7 +59,7 @@ def noise_of(codes: Tensor, words: Tensor) -> Tensor:
 
     The first arrival of a block's 64 tokens is an Exp(1) number over 64, its token any of them, and how long
     after it each other token comes is Exp(1) again: an exponential clock has no memory. So all numbers are
-    independent, and one of them tells that a block comes too late (see `pruned_race`).
+    independent, and one of them tells that a block comes too late (see `PrunedRace`).
     """
     blocks = codes.view(1, -1, BLOCK)
     return noise_in_blocks(blocks, words, *block_noise(codes, words)).flatten(1)
