@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from arith.runtime.backbones import quick_attention
-from arith.runtime.backbones.grouped_attention import NAME, grouped_attention
+from arith.runtime.backbones.grouped_attention import NAME, attention_of_one, grouped_attention
 from arith.runtime.trial import Lap
 
 
@@ -33,14 +33,21 @@ def timed_attention() -> Iterator[Attention]:
         (spent.steps if query.shape[2] == 1 else spent.prompts).append(lap)
         return found
 
-    _use(timed)
+    def timed_one(query: Tensor, *others: Any) -> Tensor:
+        lap = Lap(query.device)
+        found = attention_of_one(query, *others)
+        lap.stop()
+        spent.steps.append(lap)
+        return found
+
+    _use(timed, timed_one)
     try:
         yield spent
     finally:
-        _use(grouped_attention)
+        _use(grouped_attention, attention_of_one)
 
 
-def _use(attention: Callable[..., tuple[Tensor, None]]) -> None:
-    """Let models' own code, and the code of ours in its place, call this one."""
+def _use(attention: Callable[..., tuple[Tensor, None]], of_one: Callable[..., Tensor]) -> None:
+    """Let models' own code, and the code of ours in its place, call these."""
     AttentionInterface.register(NAME, attention)
-    vars(quick_attention).update(grouped_attention=attention)
+    vars(quick_attention).update(grouped_attention=attention, attention_of_one=of_one)
