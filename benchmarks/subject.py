@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from arith import LLM, Engine, Formula
 from arith.operands import loading
@@ -111,15 +111,21 @@ class Subject:
 
     def engine_precision(self) -> str:
         """What the engine computes in by itself, and what its linear layers keep where that differs."""
-        weights = LLM(self.model).weights
-        half = keeps_half(weights, (), loading.load_config(weights), self.device)
-        return f"{self.engine_dtype()} with float16 weights" if half else self.engine_dtype()
+        return f"{self.engine_dtype()} with float16 weights" if self.keeps_half() else self.engine_dtype()
+
+    def keeps_half(self) -> bool:
+        """Whether the linear layers of what the engine computes in float32 keep float16 weights."""
+        return keeps_half(LLM(self.model).weights, (), self.config(), self.device)
+
+    def config(self) -> PretrainedConfig:
+        """The model's configuration."""
+        return loading.load_config(LLM(self.model).weights)
 
     def transformers_dtype(self) -> str:
         """What transformers loads the model in when it isn't told: a GGUF file in float32."""
         if locate(self.model).gguf_file is not None:
             return "float32"
-        own = loading.load_config(LLM(self.model).weights).dtype
+        own = self.config().dtype
         assert isinstance(own, torch.dtype)
         return named(own)
 

@@ -6,7 +6,7 @@ import torch
 from arith.runtime.backbones.grouped_attention import grouped_attention
 
 
-@pytest.mark.parametrize("tokens", [1, 4])
+@pytest.mark.parametrize("tokens", [1, 4, 20])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_grouped_attention_is_attention_over_repeated_keys(tokens: int, dtype: torch.dtype) -> None:
     """Softmax of scaled products, written out in double precision for each head with its own copy."""

@@ -4,9 +4,12 @@ The queries of the heads that share keys stand as further tokens of one head (gr
 et al. 2023). transformers does so for single tokens where nothing is compiled, and else repeats the keys.
 """
 
+from collections.abc import MutableMapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -15,6 +18,9 @@ from arith.runtime.backbones.ragged import Ragged
 
 NAME = "arith_grouped_sdpa"
 _EXTRAS = ("softcap", "position_bias", "s_aux", "cache")  # what transformers' own takes besides
+_MANY = 16  # tokens, from which on the kernels of a CPU are as quick for each head by itself
+# The layers of a forward are given the same masks, which live as long as it does.
+_repeated: MutableMapping[Tensor, dict[int, Tensor]] = WeakTensorKeyDictionary()
 
 
 def grouped_attention(
@@ -32,24 +38,40 @@ def grouped_attention(
     heads; the result `[rows, tokens, heads, size]`. With `ragged` the queries of all rows are one, and so is
     the result."""
     if ragged is not None:
-        apart = grouped_attention(
-            module, ragged.pad(query), key, value, attention_mask, dropout, scaling, **others
-        )
-        return ragged.unpad(apart[0]), None
+        padded = ragged.pad(query)
+        found = grouped_attention(module, padded, key, value, attention_mask, dropout, scaling, **others)
+        return ragged.unpad(found[0]), None
     rows, heads, tokens, size = query.shape
     groups = heads // key.shape[1]
     extras = others and any(others.get(name) is not None for name in _EXTRAS)
     if attention_mask is None or groups == 1 or extras:
-        found: tuple[Tensor, None] = sdpa_attention_forward(
+        plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others
         )
-        return found
-    mask = (
-        attention_mask.expand(-1, -1, groups, -1) if tokens == 1 else attention_mask.repeat(1, 1, groups, 1)
-    )
+        return plain
+    if tokens >= _MANY and query.device.type == "cpu":
+        apart = nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=True
+        )
+        return apart.transpose(1, 2).contiguous(), None
     queries = query.reshape(rows, key.shape[1], groups * tokens, size)
+    mask = _for_groups(attention_mask, groups)
     attended = nn.functional.scaled_dot_product_attention(queries, key, value, attn_mask=mask, scale=scaling)
-    return attended.reshape(rows, heads, tokens, value.shape[-1]).transpose(1, 2).contiguous(), None
+    # [rows, tokens, key heads, groups, size]
+    by_token = attended.view(rows, -1, groups, tokens, value.shape[-1]).permute(0, 3, 1, 2, 4)
+    return by_token.reshape(rows, tokens, heads, value.shape[-1]), None
+
+
+def _for_groups(mask: Tensor, groups: int) -> Tensor:
+    """The mask `[rows, 1, tokens, length]` for queries `[rows, heads, groups * tokens, size]`."""
+    if mask.shape[2] == 1:
+        return mask.expand(-1, -1, groups, -1)
+    if torch.compiler.is_compiling():
+        return mask.repeat(1, 1, groups, 1)
+    by_groups = _repeated.setdefault(mask, {})
+    if groups not in by_groups:
+        by_groups[groups] = mask.repeat(1, 1, groups, 1)
+    return by_groups[groups]
 
 
 def attention_of_one(
