@@ -111,11 +111,8 @@ class Subject:
 
     def engine_precision(self) -> str:
         """What the engine computes in by itself, and what its linear layers keep where that differs."""
-        return f"{self.engine_dtype()} with float16 weights" if self.keeps_half() else self.engine_dtype()
-
-    def keeps_half(self) -> bool:
-        """Whether the linear layers of what the engine computes in float32 keep float16 weights."""
-        return keeps_half(LLM(self.model).weights, (), self.config(), self.device)
+        half = keeps_half(LLM(self.model).weights, (), self.config(), self.device)
+        return f"{self.engine_dtype()} with float16 weights" if half else self.engine_dtype()
 
     def config(self) -> PretrainedConfig:
         """The model's configuration."""

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from arith import LLM, Engine
+from arith.operands.memory import MemoryEstimate
 from arith.runtime.trial import Trial
 from benchmarks import speed, subject
 from benchmarks.attention import timed_attention
+from benchmarks.comparisons.bandwidth import linear_bytes
 
 MARKED = {  # with a mark to reach
     "floor": {"plain forwards", "plain forwards, our cache"},
@@ -88,3 +90,20 @@ def test_attention_is_timed_wherever_a_model_calls_it(tiny_llama: str) -> None:
     with timed_attention() as spent:
         trial.run(1)
     assert len(spent.prompts) == 2 and len(spent.steps) == 4 * 2, "of two layers, four steps"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_bandwidth_bound_counts_each_weight_that_a_step_reads_once(
+    tied: bool, new_llama: Callable[..., str]
+) -> None:
+    """Two layers of width 32: queries and output 32 x 32, keys and values 16 x 32, three matrices of 64 x 32;
+    and the output layer, which may be the embeddings."""
+    model = new_llama(f"bound_{tied}", seed=92, tie_word_embeddings=tied)
+    one = subject.Subject("a model", model, torch.device("cpu"), "float32", synthetic=False)
+    weights = 2 * 32 * (2 * 32 + 2 * 16 + 3 * 64) + one.config().vocab_size * 32
+    for half, dtype, size in (
+        (False, torch.float32, 4),
+        (True, torch.float32, 2),
+        (False, torch.bfloat16, 2),
+    ):
+        assert linear_bytes(one, MemoryEstimate(1, 1, dtype, half)) == weights * size

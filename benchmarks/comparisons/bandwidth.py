@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from arith.operands.memory import MemoryEstimate
 from arith.runtime.measuring import Figure, Target, in_turn
 from arith.runtime.trial import synchronise
 from benchmarks.subject import Extent, Subject
@@ -26,7 +27,7 @@ def bandwidth(subject: Subject, extent: Extent) -> Iterator[Figure]:
         memory = trial.engine.plan.backbones[0].memory
         assert memory is not None
         context = trial.prompt_length() + extent.tokens // 2
-        size = linear_bytes(subject) + count * context * memory.kv_bytes_per_token
+        size = linear_bytes(subject, memory) + count * context * memory.kv_bytes_per_token
         ours, bound = in_turn(
             partial(trial.step_ms, 1), partial(reading_ms, size, subject.device), repeats=extent.repeats
         )
@@ -35,14 +36,14 @@ def bandwidth(subject: Subject, extent: Extent) -> Iterator[Figure]:
         yield Figure.of("bandwidth bound", case, "ms a step", ours, bound, target)
 
 
-def linear_bytes(subject: Subject) -> int:
-    """The weights of all linear layers as the engine has them, in bytes: without what they are filled up
-    with, and without embeddings, of which a step reads a few rows."""
+def linear_bytes(subject: Subject, memory: MemoryEstimate) -> int:
+    """The weights of all linear layers in the numbers that the engine keeps, in bytes: without what they are
+    filled up with, and without embeddings, of which a step reads a few rows."""
     auto: Any = AutoModelForCausalLM
     with torch.device("meta"):
         model = auto.from_config(subject.config())
     count = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear))
-    return count * (2 if subject.keeps_half() else getattr(torch, subject.engine_dtype()).itemsize)
+    return count * (torch.float16 if memory.half else memory.dtype).itemsize
 
 
 def reading_ms(size: int, device: torch.device) -> float:

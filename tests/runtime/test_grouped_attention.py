@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from arith.runtime.backbones import grouped_attention as module
 from arith.runtime.backbones.grouped_attention import grouped_attention
 
 
@@ -22,3 +23,22 @@ def test_grouped_attention_is_attention_over_repeated_keys(tokens: int, dtype: t
     expected = (scores.softmax(-1) @ values).transpose(1, 2)
     tolerance = 1e-5 if dtype == torch.float32 else 2e-2
     torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_mask_is_repeated_once_for_all_layers_and_forgotten_with_it() -> None:
+    """Masks of one shape come at one address one after another: each is repeated anew, none is kept."""
+    query, (key, value) = torch.randn(1, 4, 3, 8), torch.randn(2, 1, 2, 5, 8)
+    lowest = torch.finfo(torch.float32).min
+    for hidden in range(5):
+        mask = torch.zeros(1, 1, 3, 5)
+        mask[..., hidden] = lowest
+        kept = [position for position in range(5) if position != hidden]
+        for _layer in range(2):
+            found, _ = grouped_attention(torch.nn.Module(), query, key, value, mask)
+            without, _ = grouped_attention(
+                torch.nn.Module(), query, key[:, :, kept], value[:, :, kept], mask[..., kept]
+            )
+            torch.testing.assert_close(found, without)
+        assert len(module._repeated) == 1
+    del mask
+    assert not module._repeated
